@@ -1,0 +1,83 @@
+//! SIGINT, SIGTERM and SIGHUP.
+//!
+//! A command that has something to say goodbye to calls [`graceful`] and ends by itself, shortly; all others are ended here, at
+//! once, which is harmless because every file is written beside its place and renamed. One signal is always enough: who promised
+//! to end and has not after [`GRACE_MAX`] is ended here too.
+
+use crate::exit::INTERRUPTED;
+use std::io::Read;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Longest time between a signal and the end of the process.
+const GRACE_MAX: Duration = Duration::from_secs(3);
+
+static GRACEFUL: AtomicBool = AtomicBool::new(false);
+static ASKED: OnceLock<watch::Sender<bool>> = OnceLock::new();
+
+fn asked() -> &'static watch::Sender<bool> {
+    ASKED.get_or_init(|| watch::Sender::new(false))
+}
+
+/// Begins to listen for signals. Without it (no thread to be had) the system's own handling stays in force.
+pub fn watch() {
+    let _ = std::thread::Builder::new().name("signals".into()).spawn(|| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(listen());
+    });
+}
+
+/// From now on the caller ends by itself when this says true.
+pub fn graceful() -> watch::Receiver<bool> {
+    GRACEFUL.store(true, Ordering::SeqCst);
+    asked().subscribe()
+}
+
+/// Whether the process was asked to end.
+pub fn is_asked() -> bool {
+    *asked().borrow()
+}
+
+/// Takes the end of standard input for a signal.
+pub fn watch_stdin() {
+    let _ = std::thread::Builder::new().name("stdin".into()).spawn(|| {
+        let mut ignored = [0; 4096];
+        let mut stdin = std::io::stdin().lock();
+        while matches!(stdin.read(&mut ignored), Ok(1..)) {}
+        end();
+    });
+}
+
+#[cfg(unix)]
+async fn listen() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds else { return };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        end();
+    }
+}
+
+#[cfg(not(unix))]
+async fn listen() {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        end();
+    }
+}
+
+fn end() {
+    if !GRACEFUL.load(Ordering::SeqCst) || asked().send_replace(true) {
+        std::process::exit(i32::from(INTERRUPTED));
+    }
+    let _ = std::thread::Builder::new().name("last resort".into()).spawn(|| {
+        std::thread::sleep(GRACE_MAX);
+        std::process::exit(i32::from(INTERRUPTED));
+    });
+}

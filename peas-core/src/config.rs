@@ -1,0 +1,127 @@
+//! What a host may say. Three tiers: what it must say are arguments, what it may say is here, all else is a constant.
+
+use crate::swarm::Limits;
+use crate::unit::PeerId;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// An engine: threads, one listener, one identity, one bandwidth budget.
+#[derive(Clone, Debug, Default)]
+pub struct EngineConfig {
+    /// Where to accept links. `None`: an unused port on all addresses.
+    pub listen: Option<SocketAddr>,
+    /// Whether to accept links at all (default: yes).
+    pub no_listen: bool,
+    /// Secret key of this peer; `None`: a new one.
+    pub identity: Option<[u8; 32]>,
+    /// Most bytes per second sent by all sessions; 0: no limit.
+    pub upload_bytes_per_s: u64,
+    /// Most bytes per second received by all sessions; 0: no limit.
+    pub download_bytes_per_s: u64,
+    /// Worker threads for sockets; 0: one per core, at most 4.
+    pub threads: usize,
+    /// Threads for disks; 0: 2.
+    pub disk_threads: usize,
+    /// Carry payload in clear between peers that both say so; the content is verified either way.
+    pub plain: bool,
+    /// Which addresses may be dialled.
+    pub scope: Scope,
+    /// Where rollback protection and remembered peers live; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Which addresses may be dialled, beyond those signed into the pea or given by the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// An address learnt from a peer is dialled if it is public, or if it lies in the same private or loopback range as an
+    /// address of ours or one that the host or the signed pea named.
+    #[default]
+    Auto,
+    /// Public addresses only.
+    Public,
+    /// Anything, loopback included: tests.
+    Any,
+}
+
+/// One installation.
+#[derive(Clone, Debug, Default)]
+pub struct InstallOptions {
+    /// More addresses to try.
+    pub peers: Vec<SocketAddr>,
+    /// Stay and serve afterwards.
+    pub seed: SeedPolicy,
+    /// Bounds of the swarm machine.
+    pub limits: Limits,
+    /// Region label, 0: unknown.
+    pub region: u32,
+    /// Start paused.
+    pub paused: bool,
+    /// Seed of random choices; `None`: random.
+    pub chance: Option<u64>,
+    /// Keep the last inputs of the machine in memory for [`Session::flight_record`](crate::Session).
+    pub record: bool,
+}
+
+/// How long to serve after the content is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum SeedPolicy {
+    /// Leave when whole, staying only until a piece that nobody else has is passed on (at most 10 s).
+    #[default]
+    Leave,
+    /// For this long.
+    For(Duration),
+    /// Until sent / size reaches this.
+    Ratio(f64),
+    /// Until told otherwise.
+    Forever,
+}
+
+/// One share of a content that is already on disk.
+#[derive(Clone, Debug, Default)]
+pub struct SeedOptions {
+    /// More addresses to try.
+    pub peers: Vec<SocketAddr>,
+    /// Bounds of the swarm machine.
+    pub limits: Limits,
+    /// Hand out each piece once before serving like anybody else (default for the publisher).
+    pub origin: bool,
+    /// Hash everything before the first byte is served. Otherwise each piece is hashed when it is first read.
+    pub check_first: bool,
+    /// Region label, 0: unknown.
+    pub region: u32,
+    /// Seed of random choices; `None`: random.
+    pub chance: Option<u64>,
+}
+
+/// Making a pea.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Name shown to people; `None`: the file's or folder's.
+    pub name: Option<String>,
+    /// Piece size; `None`: chosen by [`Geometry::piece_bytes_for`](crate::unit::Geometry::piece_bytes_for).
+    pub piece_bytes: Option<u32>,
+    /// Addresses where the content will be served, with the server's key if known.
+    pub owners: Vec<Owner>,
+    /// HTTP(S) addresses of the content.
+    pub web: Vec<String>,
+    /// Channel, e.g. "stable": rollback is judged inside one.
+    pub channel: String,
+    /// Rises with each release of a channel.
+    pub release: u64,
+    /// Seconds since 1970 after which the pea is refused; 0: never.
+    pub expires_unix_s: u64,
+    /// Keys to sign with (Ed25519 secrets).
+    pub sign_with: Vec<[u8; 32]>,
+    /// Hashing threads; 0: one per core.
+    pub threads: usize,
+}
+
+/// Where the content is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Host name or address, with port: "example.org:7000". Names are resolved by the engine when it dials.
+    pub addr: String,
+    /// The server's key, if known.
+    pub peer: Option<PeerId>,
+}

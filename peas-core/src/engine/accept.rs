@@ -1,0 +1,73 @@
+//! The door: raw connections in, links with a known content out.
+//!
+//! Each newcomer has a task of its own and seconds to say who it is and what it wants; a stranger who is slow, silent or wrong is
+//! dropped without an answer. How many may be at it is the transport's bound, which also paces the loop when the system runs out
+//! of descriptors.
+
+use super::{GREETING_MAX, Net, NetLink, Newcomer, PROTOCOL_VERSION, Shared};
+use crate::transport::{Incoming, LinkError, LinkReader, LinkWriter, Transport};
+use crate::wire::{Hello, Message};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause after an error of our machine (no descriptors, no memory), so that the loop does not spin.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until the engine's token is cancelled.
+pub(super) async fn accept_all(shared: Arc<Shared>) {
+    let token = shared.token.clone();
+    let accept = async {
+        loop {
+            match shared.transport.incoming().await {
+                Ok(raw) => {
+                    let (shared, token) = (shared.clone(), shared.token.clone());
+                    shared.tracker.clone().spawn_on(
+                        async move {
+                            tokio::select! {
+                                () = token.cancelled() => {}
+                                () = welcome(&shared, raw) => {}
+                            }
+                        },
+                        &tokio::runtime::Handle::current(),
+                    );
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    };
+    tokio::select! {
+        () = token.cancelled() => {}
+        () = accept => {}
+    }
+}
+
+async fn welcome(shared: &Shared, raw: <Net as Transport>::Raw) {
+    let Ok(mut link) = shared.transport.accept(raw, GREETING_MAX).await else { return };
+    if link.peer == shared.me {
+        return;
+    }
+    let Ok(hello) = hear_hello(&mut link).await else { return };
+    let Some(room) = shared.room(&hello.content) else { return };
+    if say_hello(&mut link, room.hello).await.is_ok() {
+        // A driver that has no place for one more is not kept waiting: the newcomer will try again.
+        let _ = room.newcomers.try_send(Newcomer { link, hello, dialed: None });
+    }
+}
+
+/// The first message, which must be a hello that we understand.
+pub(super) async fn hear_hello(link: &mut NetLink) -> Result<Hello, LinkError> {
+    let late = |_| LinkError::Handshake("no hello in time".into());
+    match tokio::time::timeout(GREETING_MAX, link.reader.next()).await.map_err(late)?? {
+        Incoming::Message(Message::Hello(hello)) if hello.version >= PROTOCOL_VERSION => Ok(hello),
+        _ => Err(LinkError::Protocol("the first message is not a hello")),
+    }
+}
+
+pub(super) async fn say_hello(link: &mut NetLink, hello: Hello) -> Result<(), LinkError> {
+    let late = |_| LinkError::Handshake("the peer does not take our hello".into());
+    let say = async {
+        link.writer.message(&Message::Hello(hello)).await?;
+        link.writer.flush().await
+    };
+    tokio::time::timeout(GREETING_MAX, say).await.map_err(late)?
+}

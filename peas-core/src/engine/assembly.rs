@@ -1,0 +1,98 @@
+//! Pieces that come in parts, from several senders.
+//!
+//! Shared by the readers of one session. Only blocks that were verified against the piece's hash get in, so what is complete
+//! here is right; storage checks it once more all the same. Buffers here go over the byte budget when they must: links wait for
+//! the budget, and these may be what would free it. Their number is bounded by the fetches under way.
+
+use super::budget::{Budget, Share};
+use crate::storage::{PieceBuf, Storage};
+use crate::unit::{BLOCK_BYTES, BlockSpan, Geometry, PieceIdx, PieceSet};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// A piece buffer and its share of the budget.
+pub(super) struct Filled {
+    pub(super) buf: PieceBuf,
+    pub(super) share: Share,
+}
+
+struct Part {
+    filled: Filled,
+    blocks: Vec<bool>,
+    missing: u16,
+}
+
+/// Parts of pieces.
+pub(super) struct Assembly {
+    geometry: Geometry,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    parts: BTreeMap<PieceIdx, Part>,
+    /// Pieces that are being written or are held: late blocks of theirs are not kept.
+    done: PieceSet,
+}
+
+/// What became of verified blocks.
+pub(super) enum Put {
+    /// The piece is not whole yet.
+    Kept,
+    /// Now it is: to be committed.
+    Whole(Filled),
+    /// Nobody waits for them any more.
+    Late,
+}
+
+impl Assembly {
+    pub(super) fn new(geometry: Geometry, held: &PieceSet) -> Self {
+        Self { geometry, inner: Mutex::new(Inner { parts: BTreeMap::new(), done: held.clone() }) }
+    }
+
+    /// Takes the verified bytes of a span.
+    pub(super) fn put(&self, span: BlockSpan, bytes: &[u8], storage: &Storage, budget: &Budget) -> Put {
+        let piece = span.piece();
+        let mut inner = self.inner.lock().expect("nothing panics while holding it");
+        if inner.done.contains(piece) {
+            return Put::Late;
+        }
+        let part = inner.parts.entry(piece).or_insert_with(|| {
+            let blocks = self.geometry.blocks_of(piece);
+            let share = budget.take_or_go_over(self.geometry.len_of(piece));
+            Part { filled: Filled { buf: storage.buffer(piece), share }, blocks: vec![false; blocks.into()], missing: blocks }
+        });
+        for block in span.first()..span.end() {
+            if !std::mem::replace(&mut part.blocks[usize::from(block)], true) {
+                part.missing -= 1;
+                let at = usize::from(block) * BLOCK_BYTES as usize;
+                let from = usize::from(block - span.first()) * BLOCK_BYTES as usize;
+                let len = (BLOCK_BYTES as usize).min(bytes.len() - from);
+                part.filled.buf[at..at + len].copy_from_slice(&bytes[from..from + len]);
+            }
+        }
+        match part.missing {
+            0 => match inner.parts.remove(&piece) {
+                Some(part) => {
+                    inner.done.insert(piece);
+                    Put::Whole(part.filled)
+                }
+                None => Put::Late,
+            },
+            _ => Put::Kept,
+        }
+    }
+
+    /// The piece is on disk: parts of it are of no use.
+    pub(super) fn finished(&self, piece: PieceIdx) {
+        let mut inner = self.inner.lock().expect("nothing panics while holding it");
+        inner.done.insert(piece);
+        inner.parts.remove(&piece);
+    }
+
+    /// The piece is wanted again, from its first block.
+    pub(super) fn reopened(&self, piece: PieceIdx) {
+        let mut inner = self.inner.lock().expect("nothing panics while holding it");
+        inner.done.remove(piece);
+        inner.parts.remove(&piece);
+    }
+}

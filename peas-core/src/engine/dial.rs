@@ -1,0 +1,98 @@
+//! Making links: connect, prove keys, exchange hellos, hand over.
+//!
+//! One task per dial. Before its hello a dialler makes sure that it has no other link to the peer and is making none, so two
+//! links between the same two peers can only come from both dialling at once; the driver settles that.
+
+use super::accept::{hear_hello, say_hello};
+use super::works::Report;
+use super::{Newcomer, Shared};
+use crate::transport::{LinkError, Transport};
+use crate::unit::PeerId;
+use crate::wire::Hello;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Dials and probes at work in one session.
+pub(super) const DIALS_MAX: usize = 16;
+
+/// How long connecting and proving keys may take.
+const DIAL_MAX: Duration = Duration::from_secs(8);
+
+/// Peers of one session that we have a link with, or are just greeting. Shared by its dials and its driver.
+#[derive(Default)]
+pub(super) struct Greeted {
+    peers: Mutex<BTreeSet<PeerId>>,
+}
+
+impl Greeted {
+    pub(super) fn insert(&self, peer: PeerId) -> bool {
+        self.peers.lock().expect("nothing panics while holding it").insert(peer)
+    }
+
+    pub(super) fn remove(&self, peer: PeerId) {
+        self.peers.lock().expect("nothing panics while holding it").remove(&peer);
+    }
+}
+
+/// One dial. Reports only failures; a link goes to the driver's door.
+pub(super) struct Dial {
+    pub(super) shared: Arc<Shared>,
+    pub(super) greeted: Arc<Greeted>,
+    pub(super) hello: Hello,
+    pub(super) addr: SocketAddr,
+    pub(super) expect: Option<PeerId>,
+    pub(super) newcomers: mpsc::Sender<Newcomer>,
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+impl Dial {
+    /// Dials. Safe to drop half-way, except that the peer greeted stays marked: only at the session's end.
+    pub(super) async fn run(self) {
+        let (reports, addr) = (self.reports.clone(), self.addr);
+        if self.link().await.is_err() {
+            // Nobody listens only while the session is being torn down.
+            let _ = reports.send(Report::DialFailed { addr }).await;
+        }
+    }
+
+    async fn link(self) -> Result<(), LinkError> {
+        let mut link = self.shared.transport.dial(self.addr, self.expect, DIAL_MAX).await?;
+        if link.peer == self.shared.me {
+            return Err(LinkError::Handshake("it is us".into()));
+        }
+        let peer = link.peer;
+        if !self.greeted.insert(peer) {
+            return Err(LinkError::Handshake("linked already".into()));
+        }
+        let greet = async {
+            say_hello(&mut link, self.hello.clone()).await?;
+            let hello = hear_hello(&mut link).await?;
+            match hello.content == self.hello.content {
+                true => Ok(hello),
+                false => Err(LinkError::Protocol("another content")),
+            }
+        };
+        match greet.await {
+            Ok(hello) => {
+                let newcomer = Newcomer { link, hello, dialed: Some(self.addr) };
+                self.newcomers.send(newcomer).await.map_err(|_| LinkError::Closed)
+            }
+            Err(error) => {
+                self.greeted.remove(peer);
+                Err(error)
+            }
+        }
+    }
+
+    /// Only finds out whether the peer answers there: no hello is said, nobody is marked.
+    pub(super) async fn probe(self) {
+        let report = match self.shared.transport.dial(self.addr, self.expect, DIAL_MAX).await {
+            Ok(link) => Report::Probed { addr: self.addr, peer: link.peer },
+            Err(_) => Report::DialFailed { addr: self.addr },
+        };
+        let _ = self.reports.send(report).await;
+    }
+}

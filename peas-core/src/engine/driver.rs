@@ -1,0 +1,563 @@
+//! The loop of one session: facts in, requests out.
+//!
+//! Owns the machine by value. Waits for nothing but its inputs, in this order: stop, the host's wishes, finished work, newcomers,
+//! news of peers, time. After each input it drains the machine. Everything that it hands to others goes into a queue that is
+//! tried, never waited for.
+
+use super::budget::Budget;
+use super::clock::Clock;
+use super::dial::{DIALS_MAX, Dial, Greeted};
+use super::life::{Exit, Life, Wish};
+use super::links::{Links, newer_wins};
+use super::recorder::Recorder;
+use super::scope::may_dial;
+use super::throttle::Throttle;
+use super::works::{News, Report, What, Works};
+use super::writer::Stopped;
+use super::{NEWCOMERS_MAX, Newcomer, PROTOCOL_VERSION, Room, Shared};
+use crate::config::SeedPolicy;
+use crate::discovery::{Bootstrap, Remembered};
+use crate::event::{Event, Progress, State};
+use crate::manifest::TrustedManifest;
+use crate::session::Face;
+use crate::storage::{CommitEnd, Opened, Storage, StorageOptions};
+use crate::swarm::{Fault, FetchEnd, Input, Limits, Notice, Output, Role, Setup, Snapshot, Swarm};
+use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId};
+use crate::wire::{Hello, MemberRecord, Message};
+use crate::{Departure, Error};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Inputs between two looks at timers and at the stop signal.
+const INPUTS_PER_TURN: usize = 256;
+
+/// News of all links that wait for the driver. When it is full the links stop reading.
+const NEWS_MAX: usize = 512;
+
+/// Reports beyond one for each fetch and serve: dials, names, the publishing.
+const REPORTS_MORE: usize = 64;
+
+/// Piece buffers that storage keeps for reuse.
+const POOLED_BYTES_MAX: u64 = 16 << 20;
+
+/// Where a session's bytes lie.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// To be made here.
+    Install(PathBuf),
+    /// To be served from here.
+    Seed {
+        source: PathBuf,
+        check_first: bool,
+    },
+}
+
+/// What a session is to do.
+pub(crate) struct Task {
+    pub(crate) pea: Arc<TrustedManifest>,
+    pub(crate) place: Place,
+    pub(crate) policy: SeedPolicy,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) limits: Limits,
+    pub(crate) region: u32,
+    pub(crate) role: Role,
+    pub(crate) chance: u64,
+}
+
+/// What the host's side and the driver's side share.
+pub(crate) struct Handle {
+    pub(crate) wish: watch::Sender<Wish>,
+    pub(crate) face: Face,
+    pub(crate) picture: Mutex<Picture>,
+    recorder: Option<Recorder>,
+    upload: Arc<Throttle>,
+    download: Arc<Throttle>,
+}
+
+/// Slow facts for whoever asks.
+#[derive(Default)]
+pub(crate) struct Picture {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) members: Vec<MemberRecord>,
+    /// Address of some linked peer.
+    pub(crate) near: Option<SocketAddr>,
+    pub(crate) departure: Option<Departure>,
+}
+
+impl Handle {
+    pub(crate) fn new(paused: bool, record: bool) -> Self {
+        Self {
+            wish: watch::channel(Wish { paused, ..Wish::default() }).0,
+            face: Face::default(),
+            picture: Mutex::default(),
+            recorder: record.then(Recorder::default),
+            upload: Arc::new(Throttle::new(0)),
+            download: Arc::new(Throttle::new(0)),
+        }
+    }
+
+    pub(crate) fn set_limits(&self, upload_bytes_per_s: u64, download_bytes_per_s: u64) {
+        self.upload.set(upload_bytes_per_s);
+        self.download.set(download_bytes_per_s);
+        self.wish.send_modify(|wish| wish.limits = (upload_bytes_per_s, download_bytes_per_s));
+    }
+
+    pub(crate) fn flight_record(&self) -> String {
+        self.recorder.as_ref().map(Recorder::text).unwrap_or_default()
+    }
+}
+
+/// How a session came out.
+pub(crate) struct Ending {
+    failure: Option<Error>,
+    departure: Departure,
+}
+
+/// Runs a session to its end, whatever happens in it: a panic ends this session alone.
+pub(crate) async fn run(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) {
+    let content = task.pea.id();
+    let ending = tokio::spawn(session(shared.clone(), handle.clone(), task)).await.unwrap_or_else(|error| Ending {
+        failure: error.is_panic().then(|| Error::Internal { place: "driver".into() }),
+        departure: Departure { drained: false, tasks_aborted: 1 },
+    });
+    shared.close_room(content);
+    handle.picture.lock().expect("nothing panics while holding it").departure = Some(ending.departure);
+    handle.face.end(ending.failure);
+}
+
+async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending {
+    let gone = |failure| Ending { failure, departure: Departure { drained: true, tasks_aborted: 0 } };
+    handle.face.show(Progress {
+        state: State::Checking,
+        pieces_total: task.pea.geometry().piece_count(),
+        bytes_total: task.pea.geometry().total_bytes(),
+        ..Progress::default()
+    });
+    let mut wish = handle.wish.subscribe();
+    let stop = Arc::new(AtomicBool::new(false));
+    let opening = tokio::task::spawn_blocking({
+        let (pea, place, stop, threads) = (task.pea.clone(), task.place.clone(), stop.clone(), shared.disk_threads);
+        move || super::without_signals(|| open(pea, &place, threads, &stop))
+    });
+    let opened = tokio::select! {
+        opened = opening => match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return gone(Some(error)),
+            Err(_) => return gone(Some(Error::Internal { place: "opening".into() })),
+        },
+        // The check hears of it at its next piece and ends by itself; nobody waits for it.
+        () = told_to_go(&mut wish, &shared.token) => {
+            stop.store(true, Ordering::Relaxed);
+            return gone(None);
+        }
+    };
+    let token = shared.token.child_token();
+    let _guard = token.clone().drop_guard();
+    let remembered = shared.state_dir.as_ref().map(|dir| Remembered::new(dir, task.pea.id()));
+    let mut driver = Driver::new(shared, handle, task, &opened, remembered.as_ref(), token, wish);
+    let exit = driver.run(opened.installed).await;
+    driver.finish(exit, opened.storage, remembered).await
+}
+
+fn open(pea: Arc<TrustedManifest>, place: &Place, threads: usize, stop: &AtomicBool) -> Result<Opened, Error> {
+    let options = StorageOptions { threads, pooled_bytes_max: POOLED_BYTES_MAX };
+    let on_bytes = |_, _| !stop.load(Ordering::Relaxed);
+    match place {
+        Place::Install(dest) => Storage::open_install(pea, dest, &options, &on_bytes),
+        Place::Seed { source, check_first } => Storage::open_seed(pea, source, *check_first, &options, &on_bytes),
+    }
+}
+
+async fn told_to_go(wish: &mut watch::Receiver<Wish>, token: &CancellationToken) {
+    tokio::select! {
+        () = token.cancelled() => {}
+        _ = wish.wait_for(|wish| wish.cancel || wish.leave.is_some()) => {}
+    }
+}
+
+/// See the module.
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    pub(super) handle: Arc<Handle>,
+    pub(super) works: Arc<Works>,
+    pub(super) swarm: Swarm,
+    pub(super) clock: Clock,
+    pub(super) links: Links,
+    pub(super) life: Life,
+    pub(super) bootstrap: Bootstrap,
+    pub(super) wish: watch::Receiver<Wish>,
+    pub(super) engine_limits: watch::Receiver<(u64, u64)>,
+    /// Fetches that the machine waits for.
+    fetches: BTreeMap<RequestId, (PeerId, BlockSpan)>,
+    /// Facts that follow from what the machine just asked for.
+    pending: VecDeque<Input>,
+    dials: usize,
+    greeted: Arc<Greeted>,
+    hello: Hello,
+    reports: mpsc::Receiver<Report>,
+    news: mpsc::Receiver<News>,
+    newcomers: mpsc::Receiver<Newcomer>,
+    newcomers_tx: mpsc::Sender<Newcomer>,
+    tracker: TaskTracker,
+    token: CancellationToken,
+}
+
+impl Driver {
+    fn new(
+        shared: Arc<Shared>,
+        handle: Arc<Handle>,
+        task: Task,
+        opened: &Opened,
+        remembered: Option<&Remembered>,
+        token: CancellationToken,
+        wish: watch::Receiver<Wish>,
+    ) -> Self {
+        let Task { pea, place, policy, peers, limits, region, role, chance } = task;
+        let geometry = *pea.geometry();
+        let (reports_tx, reports) = mpsc::channel(usize::from(limits.fetches_max) * 2 + usize::from(limits.uploads_max) + REPORTS_MORE);
+        let (news_tx, news) = mpsc::channel(NEWS_MAX);
+        let (newcomers_tx, newcomers) = mpsc::channel(NEWCOMERS_MAX);
+        let bootstrap = Bootstrap::new(&pea, &peers, remembered.map(Remembered::load).unwrap_or_default());
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            content: pea.id().0,
+            proof: Vec::new(),
+            listen_port: shared.listen_addr().map(|addr| addr.port()),
+            region,
+            origin: role == Role::Origin,
+            extensions: 0,
+        };
+        let works = Arc::new(Works {
+            me: shared.me,
+            storage: opened.storage.clone(),
+            assembly: super::assembly::Assembly::new(geometry, &opened.held),
+            budget_in: Budget::new(limits.buffered_bytes_max / 2),
+            budget_out: Budget::new(limits.buffered_bytes_max / 2),
+            upload: [shared.upload.clone(), handle.upload.clone()],
+            download: [shared.download.clone(), handle.download.clone()],
+            reports: reports_tx,
+            news: news_tx,
+            wasted_bytes: AtomicU64::new(0),
+            geometry,
+            pea: pea.clone(),
+        });
+        let tracker = TaskTracker::new();
+        shared.open_room(pea.id(), Room { hello: hello.clone(), newcomers: newcomers_tx.clone() });
+        let setup = Setup { geometry, me: shared.me, held: opened.held.clone(), role, limits, region, seed: chance };
+        Self {
+            life: Life::new(&place, policy, opened.bytes_reused),
+            swarm: Swarm::new(setup),
+            clock: Clock::start(),
+            links: Links::new(works.clone(), tracker.clone(), token.clone()),
+            engine_limits: shared.limits.subscribe(),
+            shared,
+            handle,
+            works,
+            bootstrap,
+            wish,
+            fetches: BTreeMap::new(),
+            pending: VecDeque::new(),
+            dials: 0,
+            greeted: Arc::default(),
+            hello,
+            reports,
+            news,
+            newcomers,
+            newcomers_tx,
+            tracker,
+            token,
+        }
+    }
+
+    pub(super) fn face(&self) -> &Face {
+        &self.handle.face
+    }
+
+    async fn run(&mut self, installed: bool) -> Exit {
+        self.begin(installed);
+        let token = self.token.clone();
+        loop {
+            if let Some(exit) = self.tend() {
+                return exit;
+            }
+            let deadline = self.swarm.deadline().map_or(self.life.deadline(), |at| at.min(self.life.deadline()));
+            tokio::select! { biased;
+                () = token.cancelled() => return Exit { failure: None, drained: false, deadline: Instant::now() + Duration::from_secs(1) },
+                _ = self.wish.changed() => self.heed_wish(),
+                _ = self.engine_limits.changed() => self.heed_wish(),
+                Some(report) = self.reports.recv() => self.report(report),
+                Some(newcomer) = self.newcomers.recv() => self.admit(newcomer),
+                Some(news) = self.news.recv() => self.hear(news),
+                () = tokio::time::sleep_until(self.clock.instant(deadline)) => self.feed(Input::Timeout),
+            }
+            for _ in 0..INPUTS_PER_TURN {
+                if let Ok(report) = self.reports.try_recv() {
+                    self.report(report);
+                } else if let Ok(news) = self.news.try_recv() {
+                    self.hear(news);
+                } else {
+                    break;
+                }
+            }
+            // A driver with endless input shares its thread with its own links.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// One fact, and all that follows from it.
+    pub(super) fn feed(&mut self, input: Input) {
+        self.life.dirty |= !matches!(input, Input::Timeout);
+        self.pending.push_back(input);
+        while let Some(input) = self.pending.pop_front() {
+            let now = self.clock.now();
+            if let Some(recorder) = &self.handle.recorder {
+                recorder.note(now, &input);
+            }
+            self.swarm.handle(now, input);
+            while let Some(output) = self.swarm.poll() {
+                self.act(output);
+            }
+        }
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Dial { addr, peer } => self.dial(addr, peer, false),
+            Output::Probe { addr, peer } => self.dial(addr, Some(peer), true),
+            Output::Send { peer, message } => self.send(peer, message),
+            Output::Fetch { req, from, span } => {
+                if let Some(link) = self.links.get(from) {
+                    self.fetches.insert(req, (from, span));
+                    link.fetches.expect(req, span);
+                    let request = Message::Request { req: req.0, piece: span.piece().raw(), first: span.first(), count: span.count() };
+                    self.send(from, request);
+                }
+            }
+            Output::Cancel { req, from } => {
+                self.fetches.remove(&req);
+                if let Some(link) = self.links.get(from) {
+                    link.fetches.forget(req);
+                    self.send(from, Message::Cancel { req: req.0 });
+                }
+            }
+            Output::Serve { req, to, span } => {
+                if let Some(link) = self.links.get_mut(to) {
+                    link.serving.insert(req);
+                    link.serves.push(req, span);
+                }
+            }
+            Output::StopServe { req, to } => {
+                let Some(link) = self.links.get_mut(to) else { return };
+                if link.serves.stop(req) == Stopped::Queued {
+                    link.serving.remove(&req);
+                    self.pending.push_back(Input::ServeEnded { peer: to, req, sent_bytes: 0, damaged: false });
+                }
+            }
+            Output::Hangup { peer, why } => self.unlink(peer, Some(why)),
+            Output::Notice(notice) => self.notice(notice),
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        let event = match notice {
+            // The driver looks at what is held itself: a damaged piece may make it whole twice.
+            Notice::Whole => return,
+            Notice::OriginLost => Event::OriginLost,
+            Notice::OriginBack => Event::OriginBack,
+            Notice::Banned { peer, .. } => Event::PeerBanned { peer },
+            Notice::Unavailable { missing_pieces } => Event::Unavailable { missing_pieces },
+            Notice::Damaged { piece } => {
+                self.works.assembly.reopened(piece);
+                Event::Damaged { piece: piece.raw() }
+            }
+        };
+        self.face().emit(event);
+    }
+
+    fn dial(&mut self, addr: SocketAddr, expect: Option<PeerId>, only_probe: bool) {
+        let named: Vec<SocketAddr> = self.bootstrap.named().collect();
+        let listening = self.shared.listen_addr().map(|addr| addr.ip());
+        let ours: Vec<IpAddr> = self.links.iter().map(|link| link.addr.ip()).chain(listening).collect();
+        if self.dials >= DIALS_MAX || !may_dial(self.shared.scope, addr, &named, &ours) {
+            return self.pending.push_back(Input::DialFailed { addr });
+        }
+        self.dials += 1;
+        let dial = Dial {
+            shared: self.shared.clone(),
+            greeted: self.greeted.clone(),
+            hello: self.hello.clone(),
+            addr,
+            expect,
+            newcomers: self.newcomers_tx.clone(),
+            reports: self.works.reports.clone(),
+        };
+        let token = self.token.clone();
+        self.tracker.spawn(async move {
+            let work = async { if only_probe { dial.probe().await } else { dial.run().await } };
+            tokio::select! {
+                () = work => {}
+                () = token.cancelled() => {}
+            }
+        });
+    }
+
+    fn send(&mut self, peer: PeerId, message: Message) {
+        if self.links.get(peer).is_some_and(|link| !link.send(message)) {
+            self.unlink(peer, Some(Fault::Slow));
+        }
+    }
+
+    fn unlink(&mut self, peer: PeerId, why: Option<Fault>) {
+        if self.links.get(peer).is_none() {
+            return;
+        }
+        self.links.end(peer, why);
+        self.greeted.remove(peer);
+        self.fetches.retain(|_, (from, _)| *from != peer);
+        self.pending.push_back(Input::LinkDown { peer });
+    }
+
+    fn admit(&mut self, newcomer: Newcomer) {
+        let (peer, dialed) = (newcomer.link.peer, newcomer.dialed.is_some());
+        self.dials = self.dials.saturating_sub(usize::from(dialed));
+        if let Some(old) = self.links.get(peer) {
+            if !newer_wins(self.shared.me, peer, old.dialed, dialed) {
+                return;
+            }
+            self.unlink(peer, Some(Fault::Duplicate));
+        }
+        self.greeted.insert(peer);
+        let addr = newcomer.dialed.unwrap_or(newcomer.link.addr);
+        let hello = newcomer.hello.clone();
+        self.links.start(newcomer);
+        self.feed(Input::LinkUp { peer, addr, dialed, hello });
+    }
+
+    fn hear(&mut self, news: News) {
+        // What an earlier link of the peer had to say is of no interest.
+        let Some(peer) = self.links.peer_of(news.link) else { return };
+        match news.what {
+            What::Message(message) => self.feed(Input::Message { peer, message }),
+            What::Arrived { req, bytes } if self.fetches.contains_key(&req) => self.feed(Input::Arrived { req, bytes }),
+            What::Arrived { .. } => {}
+            What::Down(fault) => {
+                self.unlink(peer, fault);
+                self.feed(Input::Timeout);
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Received { req } if self.fetches.contains_key(&req) => self.feed(Input::Received { req }),
+            Report::Received { .. } => {}
+            Report::Verified { req } => self.fetch_ended(req, FetchEnd::Verified),
+            Report::Corrupt { req } => self.fetch_ended(req, FetchEnd::Corrupt),
+            Report::Refused { req, reason, retry_after_ms } => self.fetch_ended(req, FetchEnd::Refused { reason, retry_after_ms }),
+            Report::Commit { req, piece, end } => self.committed(req, piece, end),
+            Report::ServeEnded { link, req, sent_bytes, damaged } => {
+                if let Some(peer) = self.links.peer_of(link) {
+                    if let Some(link) = self.links.get_mut(peer) {
+                        link.serving.remove(&req);
+                    }
+                    self.feed(Input::ServeEnded { peer, req, sent_bytes, damaged });
+                }
+            }
+            Report::DialFailed { addr } => {
+                self.dials = self.dials.saturating_sub(1);
+                self.feed(Input::DialFailed { addr });
+            }
+            Report::Probed { addr, peer } => {
+                self.dials = self.dials.saturating_sub(1);
+                self.feed(Input::Probed { addr, peer });
+            }
+            Report::Published(end) => self.published(end),
+            Report::Resolved(resolved) => {
+                self.bootstrap.resolved(resolved.clone());
+                self.feed(Input::Candidates(resolved));
+            }
+        }
+    }
+
+    fn fetch_ended(&mut self, req: RequestId, end: FetchEnd) {
+        if self.fetches.remove(&req).is_some() {
+            self.feed(Input::FetchEnded { req, end });
+        }
+    }
+
+    fn committed(&mut self, req: RequestId, piece: PieceIdx, end: CommitEnd) {
+        let fetch = self.fetches.remove(&req);
+        let end = match end {
+            CommitEnd::Committed(evidence) => {
+                self.works.assembly.finished(piece);
+                self.disk_took();
+                match fetch {
+                    Some(_) => FetchEnd::Committed(evidence),
+                    // Nobody waited for it any more, but it is there.
+                    None => return self.feed(Input::Found(evidence)),
+                }
+            }
+            CommitEnd::Corrupt => {
+                self.works.assembly.reopened(piece);
+                match &fetch {
+                    // One sender, all of the piece: it is to blame.
+                    Some((_, span)) if self.works.geometry.is_whole(*span) => FetchEnd::Corrupt,
+                    // Each block was right when it came: our own memory.
+                    _ => FetchEnd::Unwritten,
+                }
+            }
+            CommitEnd::Unwritten(error) => {
+                self.works.assembly.reopened(piece);
+                self.disk_refused(&error);
+                FetchEnd::Unwritten
+            }
+        };
+        if fetch.is_some() {
+            self.feed(Input::FetchEnded { req, end });
+        }
+    }
+
+    /// A piece of ours is not what it should be.
+    pub(super) fn damaged(&mut self, piece: PieceIdx) {
+        self.works.assembly.reopened(piece);
+        self.feed(Input::Damaged(piece));
+    }
+
+    /// Ends links and storage, never later than the exit's deadline.
+    async fn finish(mut self, exit: Exit, storage: Storage, remembered: Option<Remembered>) -> Ending {
+        let now = self.clock.now();
+        self.show(now);
+        self.shared.close_room(self.works.pea.id());
+        self.links.peers().into_iter().for_each(|peer| self.links.end(peer, Some(Fault::Leaving)));
+        if let (Some(remembered), members) = (remembered, self.swarm.members(now, 64))
+            && !members.is_empty()
+        {
+            // On a thread that nobody waits for: a slow start is all that hangs on it.
+            self.tracker.spawn_blocking(move || remembered.store(&members));
+        }
+        self.tracker.close();
+        self.reports.close();
+        self.news.close();
+        // Goodbyes get a part of the time that is left, the disk the rest.
+        let left = exit.deadline.saturating_duration_since(Instant::now());
+        let _ = tokio::time::timeout(left / 4, self.tracker.wait()).await;
+        self.token.cancel();
+        let left = exit.deadline.saturating_duration_since(Instant::now());
+        let closing = tokio::task::spawn_blocking(move || storage.close(left));
+        let closed = tokio::time::timeout_at(exit.deadline, async {
+            self.tracker.wait().await;
+            closing.await.unwrap_or(false)
+        });
+        let closed = closed.await.unwrap_or(false);
+        let tasks_aborted = self.tracker.len() as u32 + u32::from(!closed);
+        Ending { departure: Self::departure(&exit, tasks_aborted), failure: exit.failure }
+    }
+}

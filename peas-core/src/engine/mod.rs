@@ -1,0 +1,182 @@
+//! The production driver: carries facts to the swarm machine and its requests to sockets and disks. Chooses nothing.
+//!
+//! Tasks and who ends them:
+//! - `accept`: one loop per engine; a task per newcomer until its hello is answered, bounded by the transport's door.
+//! - `driver`: one per session; owns the machine by value. It never waits for anything but its inputs.
+//! - `reader`, `writer`: two per link; ended by the link's token, which the driver cancels.
+//! - `dial`: at most [`dial::DIALS_MAX`] per session.
+//!
+//! All are in one tracker and below one token. Disk threads belong to storage; name look-ups to nobody (`discovery`).
+//! Shutdown: each driver says goodbye, serves on for half of its grace, cancels its links, closes its storage on a thread that
+//! is left behind when time is up; then the token is cancelled and the runtime is shut down with a limit.
+//!
+//! What must not come in: an `if` that chooses whom or which. What happens when we run out of something (disk, descriptors,
+//! queue places) is decided here, because the machine does not know these things.
+
+mod accept;
+mod assembly;
+mod budget;
+mod clock;
+mod dial;
+mod driver;
+mod life;
+mod links;
+mod reader;
+mod recorder;
+mod runtime;
+mod scope;
+mod throttle;
+mod works;
+mod writer;
+
+pub(crate) use clock::unix_s;
+pub(crate) use driver::{Handle, Place, Task, run};
+pub(crate) use runtime::without_signals;
+
+use crate::Error;
+use crate::config::{EngineConfig, Scope};
+use crate::transport::{Identity, LinkOf, TcpOptions, TcpTransport, Transport};
+use crate::unit::{PeaId, PeerId};
+use crate::wire::Hello;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use throttle::Throttle;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The transport of this engine. The link tasks do not name it.
+pub(crate) type Net = TcpTransport;
+type NetLink = LinkOf<Net>;
+
+/// How long a handshake, and after it a hello, may take.
+const GREETING_MAX: Duration = Duration::from_secs(10);
+
+/// Version of the protocol that our hello names.
+const PROTOCOL_VERSION: u16 = 1;
+
+/// Links that wait for their session's driver.
+const NEWCOMERS_MAX: usize = 32;
+
+/// A link whose hellos are exchanged, on its way to a driver.
+struct Newcomer {
+    link: NetLink,
+    hello: Hello,
+    /// Where we dialled; `None`: it came to us.
+    dialed: Option<SocketAddr>,
+}
+
+/// A session as seen by the door.
+#[derive(Clone)]
+struct Room {
+    hello: Hello,
+    newcomers: mpsc::Sender<Newcomer>,
+}
+
+/// What all sessions of an engine share.
+pub(crate) struct Shared {
+    pub(crate) me: PeerId,
+    pub(crate) identity: Identity,
+    transport: Net,
+    pub(crate) handle: tokio::runtime::Handle,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) token: CancellationToken,
+    upload: Arc<Throttle>,
+    download: Arc<Throttle>,
+    /// (upload, download) in bytes per second, for drivers that plan by them.
+    limits: watch::Sender<(u64, u64)>,
+    rooms: Mutex<HashMap<PeaId, Option<Room>>>,
+    scope: Scope,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) disk_threads: usize,
+}
+
+impl Shared {
+    /// Binds the listener and starts to accept. `handle` must drive time and sockets.
+    pub(crate) fn start(handle: tokio::runtime::Handle, config: EngineConfig) -> Result<Arc<Shared>, Error> {
+        let identity = config.identity.map_or_else(Identity::generate, Identity::from_secret);
+        let listen = (!config.no_listen).then(|| config.listen.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()));
+        let transport = {
+            let _inside = handle.enter();
+            TcpTransport::new(&identity, &TcpOptions { listen, plain: config.plain }).map_err(|source| {
+                let path = listen.map_or_else(PathBuf::new, |addr| addr.to_string().into());
+                Error::Storage { op: "listen on", path, source }
+            })?
+        };
+        let shared = Arc::new(Shared {
+            me: identity.peer_id(),
+            identity,
+            transport,
+            handle,
+            tracker: TaskTracker::new(),
+            token: CancellationToken::new(),
+            upload: Arc::new(Throttle::new(config.upload_bytes_per_s)),
+            download: Arc::new(Throttle::new(config.download_bytes_per_s)),
+            limits: watch::channel((config.upload_bytes_per_s, config.download_bytes_per_s)).0,
+            rooms: Mutex::default(),
+            scope: config.scope,
+            state_dir: config.state_dir,
+            disk_threads: if config.disk_threads == 0 { 2 } else { config.disk_threads },
+        });
+        if listen.is_some() {
+            shared.tracker.spawn_on(accept::accept_all(shared.clone()), &shared.handle);
+        }
+        Ok(shared)
+    }
+
+    pub(crate) fn listen_addr(&self) -> Option<SocketAddr> {
+        self.transport.listen_addr()
+    }
+
+    pub(crate) fn set_limits(&self, upload_bytes_per_s: u64, download_bytes_per_s: u64) {
+        self.upload.set(upload_bytes_per_s);
+        self.download.set(download_bytes_per_s);
+        self.limits.send_replace((upload_bytes_per_s, download_bytes_per_s));
+    }
+
+    pub(crate) fn limits(&self) -> (u64, u64) {
+        (self.upload.get(), self.download.get())
+    }
+
+    /// Takes the only place for this content; false if another session of this engine has it.
+    pub(crate) fn reserve(&self, content: PeaId) -> bool {
+        let mut rooms = self.rooms.lock().expect("nothing panics while holding it");
+        let free = !rooms.contains_key(&content);
+        if free {
+            rooms.insert(content, None);
+        }
+        free
+    }
+
+    fn open_room(&self, content: PeaId, room: Room) {
+        self.rooms.lock().expect("nothing panics while holding it").insert(content, Some(room));
+    }
+
+    pub(crate) fn close_room(&self, content: PeaId) {
+        self.rooms.lock().expect("nothing panics while holding it").remove(&content);
+    }
+
+    fn room(&self, content: &[u8; 32]) -> Option<Room> {
+        self.rooms.lock().expect("nothing panics while holding it").get(&PeaId(*content)).cloned().flatten()
+    }
+}
+
+/// Threads of our own for an engine.
+pub(crate) fn build_runtime(threads: usize) -> Result<Runtime, Error> {
+    let failed = |source| Error::Storage { op: "start", path: PathBuf::from("threads"), source };
+    runtime::build(threads).map_err(failed)
+}
+
+/// Chance from the system, for those who did not bring their own.
+pub(crate) fn chance() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        // A system without randomness: choices differ from run to run all the same. They are no secrets.
+        Err(_) => unix_s().wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(std::process::id()),
+    }
+}

@@ -1,0 +1,151 @@
+//! Which addresses may be dialled: the swarm must not become a weapon.
+//!
+//! A pure function of the address, the host's word and the places where we are known to be. It is asked for the resolved address
+//! before every dial. Addresses that the host or the signed pea named are always allowed; all others were learnt from strangers.
+
+use crate::config::Scope;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Ports below this belong to the system's services; a stranger's word is not enough to knock there.
+const PORT_MIN: u16 = 1024;
+
+/// A part of the address space as far as dialling is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zone {
+    /// Reachable from anywhere.
+    Public,
+    /// Private or loopback: this one of [`LOCAL_V4`] and [`LOCAL_V6`].
+    Local(u8),
+    /// Nobody's to dial on a stranger's word.
+    Never,
+}
+
+/// Private and loopback ranges: address, prefix length, number of the zone.
+const LOCAL_V4: [(Ipv4Addr, u32, u8); 5] = [
+    (Ipv4Addr::new(127, 0, 0, 0), 8, 1),
+    (Ipv4Addr::new(10, 0, 0, 0), 8, 2),
+    (Ipv4Addr::new(172, 16, 0, 0), 12, 3),
+    (Ipv4Addr::new(192, 168, 0, 0), 16, 4),
+    (Ipv4Addr::new(100, 64, 0, 0), 10, 5),
+];
+
+const LOCAL_V6: [(Ipv6Addr, u32, u8); 3] = [
+    (Ipv6Addr::LOCALHOST, 128, 1),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, 6),
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, 7),
+];
+
+/// Ranges that are neither public nor anybody's home: "this network", link-local with the metadata services of clouds,
+/// protocol assignments, documentation, benchmarks, multicast, reserved.
+const NEVER_V4: [(Ipv4Addr, u32); 9] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+const NEVER_V6: [(Ipv6Addr, u32); 3] = [
+    (Ipv6Addr::UNSPECIFIED, 128),
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+];
+
+/// Whether to dial an address. `named`: addresses that the host or the signed pea named; `ours`: addresses of this machine and of
+/// peers it is linked to.
+pub(super) fn may_dial(scope: Scope, addr: SocketAddr, named: &[SocketAddr], ours: &[IpAddr]) -> bool {
+    if scope == Scope::Any || named.contains(&addr) {
+        return true;
+    }
+    let near = |at: u8| named.iter().map(SocketAddr::ip).chain(ours.iter().copied()).any(|ip| zone(ip) == Zone::Local(at));
+    let reachable = match zone(addr.ip()) {
+        Zone::Public => true,
+        Zone::Local(at) => scope == Scope::Auto && near(at),
+        Zone::Never => false,
+    };
+    reachable && addr.port() >= PORT_MIN
+}
+
+/// Where an address lies. Forms of IPv6 that carry an IPv4 address lie where that one lies.
+pub(super) fn zone(ip: IpAddr) -> Zone {
+    match ip {
+        IpAddr::V4(v4) => zone_v4(v4),
+        IpAddr::V6(v6) => match embedded(v6) {
+            Some(v4) => zone_v4(v4),
+            None => zone_v6(v6),
+        },
+    }
+}
+
+fn zone_v4(ip: Ipv4Addr) -> Zone {
+    let inside = |net: Ipv4Addr, prefix: u32| (ip.to_bits() ^ net.to_bits()) >> (32 - prefix) == 0;
+    if NEVER_V4.iter().any(|&(net, prefix)| inside(net, prefix)) {
+        return Zone::Never;
+    }
+    LOCAL_V4.iter().find(|&&(net, prefix, _)| inside(net, prefix)).map_or(Zone::Public, |&(_, _, at)| Zone::Local(at))
+}
+
+fn zone_v6(ip: Ipv6Addr) -> Zone {
+    let inside = |net: Ipv6Addr, prefix: u32| (ip.to_bits() ^ net.to_bits()) >> (128 - prefix) == 0;
+    if NEVER_V6.iter().any(|&(net, prefix)| inside(net, prefix)) {
+        return Zone::Never;
+    }
+    LOCAL_V6.iter().find(|&&(net, prefix, _)| inside(net, prefix)).map_or(Zone::Public, |&(_, _, at)| Zone::Local(at))
+}
+
+/// The IPv4 address inside mapped, translated (64:ff9b::/96), 6to4 (2002::/16) and Teredo (2001::/32) addresses.
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let part = ip.segments();
+    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match part {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        [0x2001, 0, _, _, _, _, high, low] => Some(v4(!high, !low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn strangers_cannot_send_us_to_forbidden_places() {
+        let forbidden = [
+            "0.1.2.3:7000", "10.1.2.3:7000", "100.64.0.1:7000", "127.0.0.1:7000", "169.254.169.254:7000", "172.31.0.1:7000",
+            "192.0.0.1:7000", "192.0.2.1:7000", "192.168.1.1:7000", "198.19.0.1:7000", "198.51.100.1:7000", "203.0.113.9:7000",
+            "224.0.0.1:7000", "255.255.255.255:7000", "[::]:7000", "[::1]:7000", "[::ffff:10.0.0.1]:7000", "[64:ff9b::a00:1]:7000",
+            "[2002:a00:1::]:7000", "[2001:0:1:2:3:4:f5ff:fffe]:7000", "[fc00::1]:7000", "[fe80::1]:7000", "[ff02::1]:7000",
+            "9.9.9.9:22", "[2620:fe::fe]:443",
+        ];
+        for text in forbidden {
+            for scope in [Scope::Public, Scope::Auto] {
+                assert!(!may_dial(scope, at(text), &[], &[]), "{text} {scope:?}");
+            }
+            assert!(may_dial(Scope::Any, at(text), &[], &[]));
+            assert!(may_dial(Scope::Public, at(text), &[at(text)], &[]), "named by the host: {text}");
+        }
+        for text in ["9.9.9.9:7000", "[2620:fe::fe]:7000", "172.32.0.1:7000", "[::ffff:9.9.9.9]:7000"] {
+            assert!(may_dial(Scope::Public, at(text), &[], &[]), "{text}");
+        }
+    }
+
+    #[test]
+    fn auto_opens_the_range_that_we_or_the_host_are_in_and_no_other() {
+        let ours = [at("10.0.0.5:1").ip()];
+        assert!(may_dial(Scope::Auto, at("10.200.0.1:7000"), &[], &ours));
+        assert!(!may_dial(Scope::Auto, at("192.168.0.1:7000"), &[], &ours));
+        assert!(!may_dial(Scope::Public, at("10.200.0.1:7000"), &[], &ours));
+        assert!(!may_dial(Scope::Auto, at("10.200.0.1:80"), &[], &ours));
+        assert!(may_dial(Scope::Auto, at("127.0.0.1:7001"), &[at("127.0.0.1:7000")], &[]));
+        assert!(!may_dial(Scope::Auto, at("169.254.169.254:8000"), &[at("169.254.1.1:7000")], &ours), "link-local opens nothing");
+    }
+}

@@ -1,0 +1,242 @@
+//! The sending half of a link: control first, then what peers asked for.
+//!
+//! One task per link. Control messages overtake payload at each frame. The next piece is read from disk while the current one
+//! is being sent; bytes read and not yet sent are counted against the session's budget. Whom to serve is not decided here.
+
+use super::budget::Share;
+use super::clock::Clock;
+use super::works::{LinkNo, Report, Works};
+use crate::storage::ReadEnd;
+use crate::transport::{LinkError, LinkWriter};
+use crate::unit::{BlockSpan, RequestId};
+use crate::wire::Message;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Payload of one frame: the most that transport takes.
+const FRAME_BYTES: usize = 64 * 1024;
+
+/// Payload of one frame on a slow link, so that control waits some milliseconds and not some tenths of a second.
+const FRAME_BYTES_SLOW: usize = 16 * 1024;
+
+/// Below this a link counts as slow: 64 KiB take more than 16 ms.
+const SLOW_BYTES_PER_S: f64 = 4e6;
+
+/// What is to be sent on a link. As long as the swarm machine lets it grow: `uploads_max`.
+#[derive(Default)]
+pub(super) struct ServeBox {
+    inner: Mutex<Serves>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Serves {
+    queue: VecDeque<(RequestId, BlockSpan)>,
+    /// The serve that the writer has taken, and whether it is to be dropped.
+    taken: Vec<(RequestId, bool)>,
+}
+
+/// Where a serve was when it was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// In the queue: it is gone, and nothing was sent.
+    Queued,
+    /// At work: the writer drops it and reports.
+    AtWork,
+    /// Nowhere: it has ended.
+    Ended,
+}
+
+impl ServeBox {
+    pub(super) fn push(&self, req: RequestId, span: BlockSpan) {
+        self.inner.lock().expect("nothing panics while holding it").queue.push_back((req, span));
+        self.changed.notify_one();
+    }
+
+    pub(super) fn stop(&self, req: RequestId) -> Stopped {
+        let mut inner = self.inner.lock().expect("nothing panics while holding it");
+        let before = inner.queue.len();
+        inner.queue.retain(|&(queued, _)| queued != req);
+        if inner.queue.len() < before {
+            return Stopped::Queued;
+        }
+        match inner.taken.iter_mut().find(|(taken, _)| *taken == req) {
+            Some((_, stopped)) => {
+                *stopped = true;
+                Stopped::AtWork
+            }
+            None => Stopped::Ended,
+        }
+    }
+
+    fn pop(&self) -> Option<(RequestId, BlockSpan)> {
+        let mut inner = self.inner.lock().expect("nothing panics while holding it");
+        let (req, span) = inner.queue.pop_front()?;
+        inner.taken.push((req, false));
+        Some((req, span))
+    }
+
+    fn is_stopped(&self, req: RequestId) -> bool {
+        self.inner.lock().expect("nothing panics while holding it").taken.contains(&(req, true))
+    }
+
+    fn ended(&self, req: RequestId) {
+        self.inner.lock().expect("nothing panics while holding it").taken.retain(|&(taken, _)| taken != req);
+    }
+}
+
+/// A span on its way from disk.
+struct Reading {
+    req: RequestId,
+    read: Pin<Box<dyn Future<Output = (ReadEnd, Share)> + Send>>,
+}
+
+/// A span on its way to the network.
+struct Sending {
+    req: RequestId,
+    end: ReadEnd,
+    sent: usize,
+    _share: Share,
+}
+
+/// The task's state.
+pub(super) struct Writer {
+    link: LinkNo,
+    serves: Arc<ServeBox>,
+    works: Arc<Works>,
+    control: mpsc::Receiver<Message>,
+    clock: Clock,
+    /// Bytes per second that the network took lately; 0 before the first.
+    rate: f64,
+}
+
+impl Writer {
+    pub(super) fn new(link: LinkNo, serves: Arc<ServeBox>, control: mpsc::Receiver<Message>, works: Arc<Works>) -> Self {
+        Self { link, serves, works, control, clock: Clock::start(), rate: 0.0 }
+    }
+
+    /// Writes until the driver drops its end of `control` (then says goodbye politely) or the link breaks. Dropping it
+    /// half-way is right only together with the link.
+    pub(super) async fn run<W: LinkWriter>(mut self, mut link: W) -> Result<(), LinkError> {
+        let mut reading: Option<Reading> = None;
+        let mut sending: Option<Sending> = None;
+        loop {
+            loop {
+                match self.control.try_recv() {
+                    Ok(message) => link.message(&message).await?,
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => {
+                        link.flush().await?;
+                        link.finish().await;
+                        return Ok(());
+                    }
+                }
+            }
+            if reading.is_none() {
+                reading = self.serves.pop().map(|(req, span)| self.read(req, span));
+            }
+            if let Some(ahead) = &mut reading {
+                let done = poll_once(ahead.read.as_mut()).await;
+                if sending.is_none() && let Some((end, share)) = done {
+                    sending = Some(Sending { req: ahead.req, end, sent: 0, _share: share });
+                    reading = None;
+                    continue;
+                } else if let Some(done) = done {
+                    ahead.read = Box::pin(std::future::ready(done));
+                }
+            }
+            if let Some(now) = &mut sending {
+                tokio::select! { biased;
+                    message = self.control.recv() => match message {
+                        Some(message) => link.message(&message).await?,
+                        None => continue,
+                    },
+                    () = Works::ready(&self.works.upload) => {
+                        if self.frame(&mut link, now).await? {
+                            sending = None;
+                        }
+                    }
+                }
+                continue;
+            }
+            link.flush().await?;
+            tokio::select! { biased;
+                message = self.control.recv() => match message {
+                    Some(message) => link.message(&message).await?,
+                    None => continue,
+                },
+                (end, share) = async { reading.as_mut().expect("checked by the guard").read.as_mut().await }, if reading.is_some() => {
+                    if let Some(Reading { req, .. }) = reading.take() {
+                        sending = Some(Sending { req, end, sent: 0, _share: share });
+                    }
+                }
+                () = self.serves.changed.notified(), if reading.is_none() => {}
+            }
+        }
+    }
+
+    fn read(&self, req: RequestId, span: BlockSpan) -> Reading {
+        let works = self.works.clone();
+        let read = async move {
+            let share = works.budget_out.take(works.geometry.len_of(span.piece())).await;
+            let (tx, rx) = oneshot::channel();
+            let with_proof = !works.geometry.is_whole(span);
+            works.storage.read(span, with_proof, Box::new(move |end| drop(tx.send(end))));
+            // A storage that was closed drops the question: to the peer it is as if the disk were gone.
+            (rx.await.unwrap_or(ReadEnd::Failed(crate::Error::Closed)), share)
+        };
+        Reading { req, read: Box::pin(read) }
+    }
+
+    /// Sends one frame; says whether the serve is over.
+    async fn frame<W: LinkWriter>(&mut self, link: &mut W, sending: &mut Sending) -> Result<bool, LinkError> {
+        let req = sending.req;
+        let ReadEnd::Bytes { buf, range, proof } = &sending.end else {
+            self.ended(req, 0, true).await;
+            return Ok(true);
+        };
+        if self.serves.is_stopped(req) {
+            self.ended(req, sending.sent, false).await;
+            return Ok(true);
+        }
+        if let (0, Some(proof)) = (sending.sent, proof) {
+            link.proof(req, &proof.nodes).await?;
+        }
+        let frame_bytes = if self.rate > 0.0 && self.rate < SLOW_BYTES_PER_S { FRAME_BYTES_SLOW } else { FRAME_BYTES };
+        let start = range.start + sending.sent;
+        let frame = start..(start + frame_bytes).min(range.end);
+        let len = frame.len();
+        Works::spend(&self.works.upload, len as u32);
+        let began = self.clock.now();
+        link.payload(req, &buf[frame]).await?;
+        let took_s = self.clock.now().since(began).as_s().max(1e-6);
+        // Weighted over about 16 frames: long enough to see past the socket's buffer.
+        self.rate += (len as f64 / took_s - self.rate) / 16.0;
+        sending.sent += len;
+        let over = sending.sent == range.len();
+        if over {
+            self.ended(req, sending.sent, false).await;
+        }
+        Ok(over)
+    }
+
+    async fn ended(&self, req: RequestId, sent: usize, damaged: bool) {
+        self.serves.ended(req);
+        // Nobody listens only while the session is being torn down.
+        let _ = self.works.reports.send(Report::ServeEnded { link: self.link, req, sent_bytes: sent as u32, damaged }).await;
+    }
+}
+
+/// Moves a future on without waiting for it.
+async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        Poll::Ready(match future.as_mut().poll(context) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}

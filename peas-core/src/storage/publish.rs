@@ -1,0 +1,249 @@
+//! The change from staged to final names.
+//!
+//! Order: everything is durable and in order under staged names; the journal says "complete"; one rename (or one exchange with the
+//! tree that was there) changes the names; both directories are synced; only then is success reported and the staging
+//! directory removed. Files of a folder that was there and that the content does not know (settings, saved games) are carried
+//! over by a second name before the old tree is removed: an update never loses what is not ours.
+
+use super::PublishError;
+use super::journal::{Journal, Record};
+use super::store::{Place, Store};
+use super::volume::{Access, Kind, kind_at, make_dirs, remove_tree};
+use crate::manifest::EntryKind;
+use crate::unit::PieceIdx;
+use crate::{Error, hash};
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+impl Store {
+    /// Blocking. May be called again after an error: it goes on where it stopped.
+    pub fn publish(&self) -> Result<(), PublishError> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state().place == Place::Staged {
+            self.prove_all(&mut journal)?;
+            self.prepare_tree()?;
+            self.sync_holding(&mut journal)?;
+            self.none_missing()?;
+            if self.state().journal_stale {
+                self.replace_journal(&mut journal)?;
+            }
+            self.append_journal(&mut journal, &[Record::Complete])?;
+            self.switch_names()?;
+            self.staged.close_files();
+            self.state().place = Place::Switched;
+        }
+        if self.state().place == Place::Switched {
+            self.settle(&mut journal)?;
+        }
+        Ok(())
+    }
+
+    fn none_missing(&self) -> Result<(), PublishError> {
+        let held = self.state().held.clone();
+        let missing: Vec<PieceIdx> = self.pea.geometry().pieces().filter(|&piece| !held.contains(piece)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(PublishError::Damaged(missing)) }
+    }
+
+    /// Hashes what was taken over from an earlier process.
+    fn prove_all(&self, journal: &mut Option<Journal>) -> Result<(), PublishError> {
+        self.none_missing()?;
+        // First what a failed sync left in doubt: it may turn out to be missing.
+        self.sync_holding(journal)?;
+        let geometry = self.pea.geometry();
+        let inherited: Vec<PieceIdx> = self.state().inherited.iter().collect();
+        for piece in inherited {
+            let mut buf = self.buffer(piece);
+            let read = self.staged.read(geometry.bytes_of(piece), &mut buf);
+            match read {
+                Ok(()) if hash::piece_cv(geometry, piece, &buf) == *self.pea.piece_cv(piece) => {
+                    self.state().inherited.remove(piece);
+                }
+                Err(error) if !super::volume::is_missing(&error) && error.kind() != io::ErrorKind::UnexpectedEof => {
+                    return Err(self.failure("read", &self.staged.base)(error).into());
+                }
+                _ => self.withdraw(piece),
+            }
+        }
+        if self.state().journal_stale {
+            self.replace_journal(journal)?;
+        }
+        self.none_missing()
+    }
+
+    /// Empty files, directories, exact sizes, permissions, links, and what is carried over.
+    fn prepare_tree(&self) -> Result<(), Error> {
+        let mask = super::real::umask();
+        let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
+        let on_made = |made: Vec<PathBuf>| self.state().dirty_dirs.extend(made);
+        for (file, mapped) in self.staged.map.files.iter().enumerate() {
+            let path = self.staged.path_of(file);
+            let open = self.staged.file(file, Access::Create, &on_made).map_err(self.failure("make", &path))?;
+            if open.stat().map_err(self.failure("examine", &path))?.bytes != mapped.bytes {
+                open.set_len(mapped.bytes).map_err(self.failure("set the size of", &path))?;
+            }
+            let mode = if mapped.executable { 0o755 } else { 0o644 };
+            self.volume.set_mode(&path, mode & !mask).map_err(self.failure("set the mode of", &path))?;
+            self.state().dirty_files.insert(file);
+            dirs.extend(mapped.path.ancestors().skip(1).map(Path::to_path_buf));
+        }
+        if self.pea.is_single_file() {
+            return Ok(());
+        }
+        for entry in self.pea.entries() {
+            let path = self.staged.at(Path::new(&entry.path));
+            match &entry.kind {
+                EntryKind::File { .. } => continue,
+                EntryKind::Directory => {
+                    on_made(make_dirs(&*self.volume, &path).map_err(self.failure("make", &path))?);
+                    dirs.insert(PathBuf::from(&entry.path));
+                }
+                EntryKind::Symlink { target } => {
+                    let parent = path.parent().unwrap_or(Path::new(""));
+                    on_made(make_dirs(&*self.volume, parent).map_err(self.failure("make", parent))?);
+                    if kind_at(&*self.volume, &path).map_err(self.failure("examine", &path))?.is_some() {
+                        remove_tree(&*self.volume, &path).map_err(self.failure("remove", &path))?;
+                    }
+                    self.volume.make_symlink(target, &path).map_err(self.failure("make", &path))?;
+                    self.state().dirty_dirs.insert(parent.to_path_buf());
+                }
+            }
+            dirs.extend(Path::new(&entry.path).ancestors().skip(1).map(Path::to_path_buf));
+        }
+        dirs.insert(PathBuf::new());
+        if kind_at(&*self.volume, &self.target.base).map_err(self.failure("examine", &self.target.base))? == Some(Kind::Directory) {
+            self.carry_over(&self.target.base, &self.staged.base)?;
+        }
+        for dir in &dirs {
+            let path = self.staged.at(dir);
+            self.volume.set_mode(&path, 0o755 & !mask).map_err(self.failure("set the mode of", &path))?;
+            self.state().dirty_dirs.insert(path);
+        }
+        Ok(())
+    }
+
+    /// Gives everything in the old tree that the content does not know a second name in the new one.
+    pub(super) fn carry_over(&self, old: &Path, new: &Path) -> Result<(), Error> {
+        let ours: HashSet<&Path> = self.pea.entries().iter().map(|entry| Path::new(&entry.path)).collect();
+        let our_dirs: HashSet<&Path> = ours.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+        let mut dirs = vec![PathBuf::new()];
+        while let Some(dir) = dirs.pop() {
+            let from_dir = join(old, &dir);
+            for (name, kind) in self.volume.list(&from_dir).map_err(self.failure("list", &from_dir))? {
+                let path = dir.join(name);
+                let (from, to) = (join(old, &path), join(new, &path));
+                let in_the_way = path.ancestors().skip(1).any(|above| ours.contains(above) && !our_dirs.contains(above));
+                if kind == Kind::Directory {
+                    // A directory of the old version that is a file now: fine if it held nothing but ours, judged at its files.
+                    if !ours.contains(path.as_path()) && !in_the_way {
+                        self.state().dirty_dirs.extend(make_dirs(&*self.volume, &to).map_err(self.failure("make", &to))?);
+                    }
+                    dirs.push(path);
+                    continue;
+                }
+                if ours.contains(path.as_path()) {
+                    continue;
+                }
+                if in_the_way || our_dirs.contains(path.as_path()) {
+                    let what = "would be lost: the content has another kind of entry at this place";
+                    return Err(Error::Content { path: self.root.join(from), what: what.into() });
+                }
+                match self.volume.link(&from, &to) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other.map_err(self.failure("carry over", &from))?,
+                }
+                self.state().dirty_dirs.insert(to.parent().unwrap_or(Path::new("")).to_path_buf());
+            }
+        }
+        Ok(())
+    }
+
+    fn switch_names(&self) -> Result<(), Error> {
+        let (new, dest) = (&self.staged.base, &self.target.base);
+        let there = kind_at(&*self.volume, dest).map_err(self.failure("examine", dest))?;
+        #[cfg(test)]
+        if self.planted == super::crash_tests::Planted::RemoveBeforeRename && there.is_some() {
+            remove_tree(&*self.volume, dest).map_err(self.failure("remove", dest))?;
+            return self.volume.rename(new, dest).map_err(self.failure("rename", dest));
+        }
+        match (there, self.pea.is_single_file()) {
+            (None, _) | (Some(Kind::File), true) => self.volume.rename(new, dest).map_err(self.failure("rename", dest)),
+            (Some(Kind::Directory), false) => match self.volume.exchange(new, dest) {
+                Err(error) if cannot_exchange(&error) => self.switch_in_two_steps(),
+                other => other.map_err(self.failure("exchange", dest)),
+            },
+            _ => Err(Error::Content { path: self.root.join(dest), what: "another kind of thing is in the way".into() }),
+        }
+    }
+
+    /// Where the file system cannot exchange: a crash in between leaves no destination for a moment, and `open_install` mends it.
+    fn switch_in_two_steps(&self) -> Result<(), Error> {
+        let (new, dest, old) = (&self.staged.base, &self.target.base, self.staging.join("old"));
+        remove_tree(&*self.volume, &old).map_err(self.failure("remove", &old))?;
+        self.volume.rename(dest, &old).map_err(self.failure("rename", dest))?;
+        self.volume.rename(new, dest).map_err(|error| {
+            // Best effort: the old tree back in its place. If this fails, too, the next `open_install` does it.
+            let _ = self.volume.rename(&old, dest);
+            self.failure("rename", dest)(error)
+        })
+    }
+
+    /// After the names changed: both directories are synced, what appeared in the old tree meanwhile is carried over, and
+    /// the staging directory goes.
+    fn settle(&self, journal: &mut Option<Journal>) -> Result<(), Error> {
+        let parent = Path::new("");
+        for old in [&self.staged.base, &self.staging.join("old")] {
+            if !self.pea.is_single_file() && kind_at(&*self.volume, old).map_err(self.failure("examine", old))? == Some(Kind::Directory) {
+                self.carry_over(old, &self.target.base)?;
+            }
+        }
+        let late: Vec<PathBuf> = std::mem::take(&mut self.state().dirty_dirs).into_iter().collect();
+        for dir in late.iter().filter(|dir| dir.starts_with(&self.target.base)) {
+            self.volume.sync_dir(dir).map_err(self.failure("sync", dir))?;
+        }
+        #[cfg(test)]
+        let skip = self.planted == super::crash_tests::Planted::NoDirectorySync;
+        #[cfg(not(test))]
+        let skip = false;
+        if !skip {
+            self.volume.sync_dir(&self.staging).map_err(self.failure("sync", &self.staging))?;
+            self.volume.sync_dir(parent).map_err(self.failure("sync", parent))?;
+        }
+        let stats = self.target.stats().map_err(self.failure("examine", &self.target.base))?;
+        {
+            let mut state = self.state();
+            state.final_stats = stats;
+            state.dirty_files.clear();
+            state.waiting_since = None;
+            state.place = Place::Final;
+        }
+        *journal = None;
+        self.remove_staging();
+        Ok(())
+    }
+
+    /// The content is whole without it. A failure costs disk space only; the next `open_install` tries again.
+    pub(super) fn remove_staging(&self) {
+        // The journal goes first: without it, what is left over is nothing but old files.
+        let _ = self.volume.remove_file(&self.staging.join("journal"));
+        let _ = remove_tree(&*self.volume, &self.staging);
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn join(base: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { base.to_path_buf() } else { base.join(path) }
+}
+
+fn cannot_exchange(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let unable = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].map(|errno| Some(errno.raw_os_error()));
+    error.kind() == io::ErrorKind::Unsupported || unable.contains(&error.raw_os_error())
+}
+
+impl From<Error> for PublishError {
+    fn from(error: Error) -> Self {
+        PublishError::Failed(error)
+    }
+}

@@ -1,0 +1,394 @@
+//! The receiver's side: what to ask for, and what to do when it does not come.
+//!
+//! Every request answers a grant or an assignment. A block is asked of one peer at a time; in the tail, or when a peer turns out to
+//! be far slower than another, its request is taken over (stolen) and cancelled.
+
+use super::neighbors::Neighbor;
+use super::rates::Flow;
+use super::{Committed, Fault, FetchEnd, Output, Swarm};
+use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
+use crate::wire::{Message, REFUSE_NOT_HELD};
+use std::collections::BTreeMap;
+
+/// A request of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetch {
+    pub from: PeerId,
+    pub span: BlockSpan,
+    pub bytes: u32,
+    pub asked_at: Time,
+    /// Bytes that came, and when the first and last report of them was.
+    pub arrived: u32,
+    pub first_at: Option<Time>,
+    pub last_at: Time,
+    /// All bytes came; the disk has them.
+    pub received: bool,
+    pub assigned: bool,
+}
+
+/// All requests under way, and sums.
+#[derive(Clone, Debug)]
+pub(super) struct Downlink {
+    pub fetches: BTreeMap<RequestId, Fetch>,
+    next_req: u64,
+    /// Bytes asked for and not here yet.
+    pub outstanding_bytes: u64,
+    pub flow: Flow,
+    pub limit_bytes_per_s: u64,
+    pub from_origin_bytes: u64,
+    pub from_peers_bytes: u64,
+    pub wasted_bytes: u64,
+}
+
+/// Pieces that may be outstanding however slow we are: below it, many slow senders could not be used at once.
+const WINDOW_PIECES_MIN: u64 = 8;
+
+/// A request is late when nothing of it came for this long, or for four times what it should take.
+const PATIENCE_MIN: Span = Span::s(5);
+
+/// In the tail, a request is taken over if its sender would need this many times longer than the one that grants.
+const STEAL_IN_TAIL: f64 = 1.3;
+
+/// At any time, if it would need this many times longer, and more than [`STEAL_ANY_S`].
+const STEAL_ANY: f64 = 4.0;
+
+/// See [`STEAL_ANY`].
+const STEAL_ANY_S: f64 = 3.0;
+
+impl Downlink {
+    pub fn new() -> Self {
+        Self {
+            fetches: BTreeMap::new(),
+            next_req: 0,
+            outstanding_bytes: 0,
+            flow: Flow::new(),
+            limit_bytes_per_s: 0,
+            from_origin_bytes: 0,
+            from_peers_bytes: 0,
+            wasted_bytes: 0,
+        }
+    }
+}
+
+impl Fetch {
+    /// Seconds until it should be whole, by what came so far or else by what the sender usually does.
+    fn remaining_s(&self, now: Time, usual_bytes_per_s: f64) -> f64 {
+        if self.received {
+            return 0.0;
+        }
+        let left = f64::from(self.bytes - self.arrived.min(self.bytes));
+        match self.first_at {
+            Some(first) if self.arrived > 0 && self.last_at > first => {
+                let rate = f64::from(self.arrived) / self.last_at.since(first).as_s();
+                (left / rate - now.since(self.last_at).as_s()).max(now.since(self.last_at).as_s())
+            }
+            _ => (left / usual_bytes_per_s - now.since(self.asked_at).as_s()).max(now.since(self.asked_at).as_s()),
+        }
+    }
+}
+
+impl Swarm {
+    pub(super) fn on_grant(&mut self, peer: PeerId, blocks: u16) {
+        if blocks == 0 {
+            return self.fault(peer, Fault::Protocol);
+        }
+        let span = if self.may_fetch_from(peer) { self.choose(peer, blocks) } else { None };
+        match span {
+            Some(span) => self.fetch(peer, span, false),
+            None => self.send(peer, Message::Decline { piece: None }),
+        }
+    }
+
+    pub(super) fn on_assign(&mut self, peer: PeerId, raw: u32) {
+        let Some(piece) = self.geometry.piece(raw) else { return self.fault(peer, Fault::Protocol) };
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        let allowed = neighbor.credit_out > 0;
+        neighbor.credit_out = neighbor.credit_out.saturating_sub(1);
+        let span = self.pieces.rest_of(piece).filter(|_| allowed && !self.is_holding_off());
+        match span {
+            Some(span) => self.fetch(peer, span, true),
+            None => {
+                self.send(peer, Message::Decline { piece: Some(raw) });
+                self.give_credit(peer);
+            }
+        }
+    }
+
+    /// Whether we ask for nothing at all for now.
+    fn is_holding_off(&self) -> bool {
+        self.paused || self.leaving || self.disk_holds
+    }
+
+    fn may_fetch_from(&self, peer: PeerId) -> bool {
+        let Some(neighbor) = self.neighbors.get(peer) else { return false };
+        !self.is_holding_off()
+            && neighbor.told_held
+            && (neighbor.proven || neighbor.fetches.is_empty())
+            && self.downlink.fetches.len() < self.limits.fetches_max.into()
+            && self.downlink.outstanding_bytes < self.window_bytes()
+    }
+
+    /// Bytes that may be outstanding: half a second of what we receive, at least a few pieces.
+    fn window_bytes(&self) -> u64 {
+        let rate = self.downlink.flow.rate(self.now);
+        let rate = if self.downlink.limit_bytes_per_s > 0 { rate.min(self.downlink.limit_bytes_per_s as f64) } else { rate };
+        let least = u64::from(self.geometry.piece_bytes()) * WINDOW_PIECES_MIN;
+        ((rate / 2.0) as u64).max(least).min(self.limits.buffered_bytes_max)
+    }
+
+    fn choose(&mut self, peer: PeerId, blocks: u16) -> Option<BlockSpan> {
+        let held = &self.neighbors.get(peer)?.held;
+        self.pieces.choose(held, blocks).or_else(|| self.steal(peer, blocks))
+    }
+
+    /// Takes over the request that would end last, if this sender would end it much sooner.
+    fn steal(&mut self, peer: PeerId, blocks: u16) -> Option<BlockSpan> {
+        let usual = self.usual_bytes_per_s();
+        let thief = self.neighbors.get(peer)?;
+        let thief_rate = thief.speed.known().unwrap_or(usual);
+        let in_tail = self.pieces.need() == 0;
+        let now = self.now;
+        let (req, fetch, _) = self
+            .downlink
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| fetch.from != peer && !fetch.received && thief.held.contains(fetch.span.piece()))
+            .filter_map(|(&req, fetch)| {
+                let rate = self.neighbors.get(fetch.from).and_then(|neighbor| neighbor.speed.known()).unwrap_or(usual);
+                let theirs_s = fetch.remaining_s(now, rate);
+                let ours_s = f64::from(fetch.bytes) / thief_rate;
+                let worth = (in_tail && theirs_s > STEAL_IN_TAIL * ours_s) || (theirs_s > STEAL_ANY * ours_s && theirs_s > STEAL_ANY_S);
+                worth.then_some((req, *fetch, theirs_s))
+            })
+            .max_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)))?;
+        self.cancel(req);
+        // What the slower one had sent of a whole piece came without proof and is lost; of a part, the blocks that were checked stay.
+        let rest = self.pieces.rest_of(fetch.span.piece())?;
+        self.geometry.span(rest.piece(), rest.first(), rest.count().min(blocks))
+    }
+
+    /// Bytes per second that one of our senders usually delivers.
+    fn usual_bytes_per_s(&self) -> f64 {
+        let known: Vec<f64> = self.neighbors.iter().filter_map(|neighbor| neighbor.speed.known()).collect();
+        if known.is_empty() { 1e6 } else { known.iter().sum::<f64>() / known.len() as f64 }
+    }
+
+    fn fetch(&mut self, peer: PeerId, span: BlockSpan, assigned: bool) {
+        self.downlink.next_req += 1;
+        let req = RequestId(self.downlink.next_req);
+        let bytes = self.geometry.len_of_span(span);
+        let now = self.now;
+        self.pieces.ask(req, span);
+        self.downlink.outstanding_bytes += u64::from(bytes);
+        self.downlink.fetches.insert(
+            req,
+            Fetch { from: peer, span, bytes, asked_at: now, arrived: 0, first_at: None, last_at: now, received: false, assigned },
+        );
+        if let Some(neighbor) = self.neighbors.get_mut(peer) {
+            neighbor.fetches.push(req);
+        }
+        self.output(Output::Fetch { req, from: peer, span });
+    }
+
+    /// Forgets a request: its blocks are free again. Gives it back.
+    fn forget(&mut self, req: RequestId) -> Option<Fetch> {
+        let fetch = self.downlink.fetches.remove(&req)?;
+        self.pieces.unask(req, fetch.span.piece());
+        if !fetch.received {
+            self.downlink.outstanding_bytes -= u64::from(fetch.bytes);
+        }
+        if let Some(neighbor) = self.neighbors.get_mut(fetch.from) {
+            neighbor.fetches.retain(|&other| other != req);
+        }
+        Some(fetch)
+    }
+
+    fn cancel(&mut self, req: RequestId) {
+        if let Some(fetch) = self.forget(req) {
+            self.downlink.wasted_bytes += u64::from(fetch.arrived);
+            self.output(Output::Cancel { req, from: fetch.from });
+            if fetch.assigned {
+                self.give_credit(fetch.from);
+            }
+        }
+    }
+
+    pub(super) fn on_arrived(&mut self, req: RequestId, bytes: u32) {
+        let now = self.now;
+        let Some(fetch) = self.downlink.fetches.get_mut(&req) else { return };
+        let fresh = bytes.min(fetch.bytes).saturating_sub(fetch.arrived);
+        fetch.arrived += fresh;
+        fetch.first_at.get_or_insert(now);
+        fetch.last_at = now;
+        self.downlink.flow.add(now, fresh.into());
+    }
+
+    pub(super) fn on_received(&mut self, req: RequestId) {
+        let now = self.now;
+        let Some(fetch) = self.downlink.fetches.get_mut(&req) else { return };
+        if fetch.received {
+            return;
+        }
+        let fresh = fetch.bytes - fetch.arrived;
+        fetch.arrived = fetch.bytes;
+        fetch.last_at = now;
+        fetch.received = true;
+        let fetch = *fetch;
+        self.downlink.flow.add(now, fresh.into());
+        self.downlink.outstanding_bytes -= u64::from(fetch.bytes);
+        if let Some(neighbor) = self.neighbors.get_mut(fetch.from) {
+            let begun = fetch.asked_at.max(neighbor.received_at);
+            neighbor.speed.add(fetch.bytes.into(), now.since(begun));
+            neighbor.received_at = now;
+        }
+        if fetch.assigned {
+            self.give_credit(fetch.from);
+        }
+    }
+
+    pub(super) fn on_fetch_ended(&mut self, req: RequestId, end: FetchEnd) {
+        if matches!(end, FetchEnd::Verified | FetchEnd::Committed(_) | FetchEnd::Corrupt | FetchEnd::Unwritten) {
+            self.on_received(req);
+        }
+        let Some(&fetch) = self.downlink.fetches.get(&req) else {
+            // Cancelled too late to matter: a commit still counts.
+            if let FetchEnd::Committed(committed) = end {
+                self.on_committed(committed);
+            }
+            return;
+        };
+        match end {
+            FetchEnd::Verified => {
+                self.pieces.verify(req, fetch.span);
+                self.forget(req);
+                self.count_good(&fetch);
+            }
+            FetchEnd::Committed(committed) => {
+                self.forget(req);
+                self.count_good(&fetch);
+                self.on_committed(committed);
+            }
+            FetchEnd::Corrupt => {
+                self.forget(req);
+                self.downlink.wasted_bytes += u64::from(fetch.bytes);
+                self.ban(fetch.from, Fault::Corrupt);
+            }
+            FetchEnd::Refused { reason, .. } => {
+                self.forget(req);
+                if fetch.assigned {
+                    self.give_credit(fetch.from);
+                }
+                if reason == REFUSE_NOT_HELD {
+                    self.promise_broken(fetch.from, fetch.span.piece());
+                }
+            }
+            FetchEnd::Unwritten => {
+                self.forget(req);
+                self.pieces.lose_blocks(fetch.span.piece());
+                self.downlink.wasted_bytes += u64::from(fetch.bytes);
+            }
+        }
+        self.tell_need_soon();
+    }
+
+    fn count_good(&mut self, fetch: &Fetch) {
+        let Some(neighbor) = self.neighbors.get_mut(fetch.from) else { return };
+        neighbor.proven = true;
+        let counter =
+            if neighbor.is_origin { &mut self.downlink.from_origin_bytes } else { &mut self.downlink.from_peers_bytes };
+        *counter += u64::from(fetch.bytes);
+    }
+
+    /// A piece is on our disk.
+    pub(super) fn on_committed(&mut self, committed: Committed) {
+        let piece = committed.piece();
+        if self.pieces.held().contains(piece) {
+            return;
+        }
+        for req in self.pieces.hold(piece) {
+            self.cancel(req);
+        }
+        self.log.push(piece);
+        for neighbor in self.neighbors.iter_mut().filter(|neighbor| !neighbor.held.contains(piece)) {
+            neighbor.lacks += 1;
+        }
+        self.have_soon();
+        if self.pieces.is_whole() {
+            self.on_whole();
+        }
+    }
+
+    /// Requests of a link that went down.
+    pub(super) fn release_fetches(&mut self, gone: &Neighbor) {
+        for &req in &gone.fetches {
+            if let Some(fetch) = self.forget(req) {
+                self.downlink.wasted_bytes += u64::from(fetch.arrived);
+            }
+        }
+        self.tell_need_soon();
+    }
+
+    /// Requests that nothing came of in time go back, and their senders are thought slower.
+    pub(super) fn lapse_fetches(&mut self) {
+        let usual = self.usual_bytes_per_s();
+        let late: Vec<RequestId> = self
+            .downlink
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| {
+                let rate = self.neighbors.get(fetch.from).and_then(|neighbor| neighbor.speed.known()).unwrap_or(usual).min(usual);
+                let patience = Span::from_s(4.0 * f64::from(fetch.bytes) / rate).clamp(PATIENCE_MIN, Span::s(60));
+                !fetch.received && self.now.since(fetch.last_at) > patience
+            })
+            .map(|(&req, _)| req)
+            .collect();
+        for req in late {
+            let from = self.downlink.fetches[&req].from;
+            self.cancel(req);
+            if let Some(neighbor) = self.neighbors.get_mut(from) {
+                neighbor.speed.halve();
+            }
+            self.half_strike(from);
+            self.tell_need_soon();
+        }
+    }
+
+    /// Lets an origin assign us more, as many as hide its distance.
+    pub(super) fn give_credit(&mut self, peer: PeerId) {
+        let rate = self.downlink.flow.rate(self.now);
+        // Two hide a round trip on slow links; on fast ones, what arrives in 20 ms is on its way at any time.
+        let wanted = (2 + (rate * 0.02 / f64::from(self.geometry.piece_bytes())) as u32).min(super::handout::CREDIT_MAX);
+        let upload_bytes_per_s = self.uplink.bytes_per_s().unwrap_or(0.0) as u64;
+        let missing = !self.pieces.is_whole() && !self.is_holding_off();
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        if !neighbor.is_origin || !missing {
+            return;
+        }
+        let assigned = neighbor.fetches.iter().filter(|req| self.downlink.fetches.get(req).is_some_and(|fetch| fetch.assigned && !fetch.received)).count() as u32;
+        let pieces = wanted.saturating_sub(neighbor.credit_out + assigned);
+        if pieces > 0 {
+            neighbor.credit_out += pieces;
+            self.send(peer, Message::Credit { pieces: pieces as u16, upload_bytes_per_s });
+        }
+    }
+
+    /// Pieces of ours that turn out to be damaged are missing again.
+    pub(super) fn on_damaged(&mut self, piece: PieceIdx) {
+        if !self.pieces.drop_held(piece) {
+            return;
+        }
+        self.whole_told = false;
+        let mut peers = Vec::new();
+        for neighbor in self.neighbors.iter_mut() {
+            if !neighbor.held.contains(piece) {
+                neighbor.lacks -= 1;
+            }
+            peers.push(neighbor.peer);
+        }
+        for peer in peers {
+            self.send(peer, Message::Withdraw { runs: vec![(piece.raw(), 1)] });
+        }
+        self.notice(super::Notice::Damaged { piece });
+        self.tell_need_soon();
+    }
+}

@@ -1,0 +1,214 @@
+//! The unique hand-out: while some piece has never left the origin, the origin says who fetches which.
+//!
+//! Each piece is waiting, assigned to one peer under a lease, or out. A lapsed assignment, or one whose holder went before anyone
+//! else announced the piece, waits again, at the front.
+
+use super::{Role, Swarm};
+use crate::unit::{PeerId, PieceIdx, Rng, Span, Time};
+use crate::wire::Message;
+use std::collections::{BTreeMap, VecDeque};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    /// With one peer: promised to it, or announced by it alone.
+    With { peer: PeerId, lease_until: Option<Time> },
+    Out,
+}
+
+/// What left the origin, and what did not.
+#[derive(Clone, Debug)]
+pub(super) struct Handout {
+    waiting: VecDeque<PieceIdx>,
+    places: Vec<Place>,
+    /// Pieces that a peer holds, or is about to hold, alone.
+    alone: BTreeMap<PeerId, u32>,
+    /// Bytes sent when the last piece had left; what is sent after it counts against the origin's budget.
+    pub extra_bytes: u64,
+}
+
+/// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
+const LEASE_MIN: Span = Span::s(10);
+
+/// Most assignments that a client's credits may add up to: what a 10 Gbit/s client of 1 MiB pieces needs, and no hoard.
+pub(super) const CREDIT_MAX: u32 = 16;
+
+impl Handout {
+    pub fn new(pieces: impl Iterator<Item = PieceIdx>, rng: &mut Rng) -> Self {
+        let mut waiting: Vec<PieceIdx> = pieces.collect();
+        rng.shuffle(&mut waiting);
+        Self { places: vec![Place::Waiting; waiting.len()], waiting: waiting.into(), alone: BTreeMap::new(), extra_bytes: 0 }
+    }
+
+    /// Whether every piece is assigned or out.
+    pub fn is_done(&mut self) -> bool {
+        while self.waiting.front().is_some_and(|piece| self.places[piece.at()] != Place::Waiting) {
+            self.waiting.pop_front();
+        }
+        self.waiting.is_empty()
+    }
+
+    fn next(&mut self) -> Option<PieceIdx> {
+        (!self.is_done()).then(|| self.waiting.pop_front()).flatten()
+    }
+
+    fn alone(&self, peer: PeerId) -> u32 {
+        self.alone.get(&peer).copied().unwrap_or(0)
+    }
+
+    fn assign(&mut self, piece: PieceIdx, peer: PeerId, lease_until: Time) {
+        self.places[piece.at()] = Place::With { peer, lease_until: Some(lease_until) };
+        *self.alone.entry(peer).or_default() += 1;
+    }
+
+    /// Somebody announced the piece.
+    pub fn announced(&mut self, piece: PieceIdx, by: PeerId) {
+        match self.places[piece.at()] {
+            Place::With { peer, .. } if peer == by => self.places[piece.at()] = Place::With { peer, lease_until: None },
+            Place::With { peer, .. } => {
+                self.no_longer_alone(peer);
+                self.places[piece.at()] = Place::Out;
+            }
+            Place::Waiting => {
+                self.places[piece.at()] = Place::With { peer: by, lease_until: None };
+                *self.alone.entry(by).or_default() += 1;
+            }
+            Place::Out => {}
+        }
+    }
+
+    /// The peer will not have it after all.
+    fn give_back(&mut self, piece: PieceIdx, from: PeerId) {
+        if matches!(self.places[piece.at()], Place::With { peer, .. } if peer == from) {
+            self.no_longer_alone(from);
+            self.places[piece.at()] = Place::Waiting;
+            self.waiting.push_front(piece);
+        }
+    }
+
+    /// The peer went: what it held alone has to leave once more.
+    fn holder_went(&mut self, peer: PeerId, pieces: impl Iterator<Item = PieceIdx>) {
+        if self.alone.remove(&peer).is_none() {
+            return;
+        }
+        for piece in pieces {
+            if matches!(self.places[piece.at()], Place::With { peer: holder, .. } if holder == peer) {
+                self.places[piece.at()] = Place::Waiting;
+                self.waiting.push_front(piece);
+            }
+        }
+    }
+
+    fn no_longer_alone(&mut self, peer: PeerId) {
+        if let Some(count) = self.alone.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.alone.remove(&peer);
+            }
+        }
+    }
+
+    fn lapsed(&self, now: Time) -> Vec<(usize, PeerId)> {
+        let late = |place: &Place| match *place {
+            Place::With { peer, lease_until: Some(until) } if until <= now => Some(peer),
+            _ => None,
+        };
+        self.places.iter().enumerate().filter_map(|(at, place)| Some((at, late(place)?))).collect()
+    }
+}
+
+impl Swarm {
+    /// Assigns while the uplink has room and somebody has credit.
+    pub(super) fn hand_out(&mut self) {
+        if self.paused || self.leaving {
+            return;
+        }
+        let target = self.queue_target();
+        while self.uplink.queued_bytes + self.uplink.permitted_bytes < target {
+            let Some(handout) = &mut self.handout else { return };
+            if handout.is_done() {
+                return;
+            }
+            let Some(peer) = self.pick_assignee() else { return };
+            let handout = self.handout.as_mut().expect("it was there a line ago");
+            let Some(piece) = handout.next() else { return };
+            if !self.pieces.held().contains(piece) {
+                continue;
+            }
+            let lease = self.lease();
+            self.handout.as_mut().expect("as above").assign(piece, peer, self.now + lease);
+            if let Some(neighbor) = self.neighbors.get_mut(peer) {
+                neighbor.credit -= 1;
+            }
+            self.uplink.idle_since = None;
+            self.permit(peer, Some(piece), self.geometry.blocks_of(piece), Message::Assign { piece: piece.raw(), lease_ms: lease.as_ms() as u32 });
+        }
+    }
+
+    fn lease(&self) -> Span {
+        let links = self.neighbors.len().max(1) as u64;
+        Span(self.piece_time().0 * 4 * links.min(8)).max(LEASE_MIN)
+    }
+
+    /// The client with credit that will have passed on what it holds alone soonest.
+    fn pick_assignee(&self) -> Option<PeerId> {
+        let handout = self.handout.as_ref()?;
+        let known: Vec<u64> = self.neighbors.iter().map(|neighbor| neighbor.claimed_upload).filter(|&rate| rate > 0).collect();
+        let typical = if known.is_empty() { 1 } else { known.iter().sum::<u64>() / known.len() as u64 };
+        self.neighbors
+            .iter()
+            .filter(|neighbor| neighbor.credit > 0 && neighbor.told_held && !neighbor.held.is_full())
+            .min_by(|a, b| {
+                let load = |neighbor: &super::neighbors::Neighbor| {
+                    let rate = if neighbor.claimed_upload > 0 { neighbor.claimed_upload } else { typical };
+                    f64::from(handout.alone(neighbor.peer) + 1) / rate as f64
+                };
+                load(a).total_cmp(&load(b)).then(a.permits.len().cmp(&b.permits.len()))
+            })
+            .map(|neighbor| neighbor.peer)
+    }
+
+    /// Whether the hand-out still has pieces waiting: until then the origin grants nothing else.
+    pub(super) fn is_handing_out(&mut self) -> bool {
+        self.handout.as_mut().is_some_and(|handout| !handout.is_done())
+    }
+
+    pub(super) fn assignment_declined(&mut self, peer: PeerId, piece: PieceIdx) {
+        if let Some(handout) = &mut self.handout {
+            handout.give_back(piece, peer);
+        }
+    }
+
+    pub(super) fn handout_lost(&mut self, peer: PeerId) {
+        if let Some(handout) = &mut self.handout {
+            handout.holder_went(peer, self.geometry.pieces());
+        }
+    }
+
+    pub(super) fn lapse_assignments(&mut self) {
+        let Some(handout) = &self.handout else { return };
+        for (at, peer) in handout.lapsed(self.now) {
+            let Some(piece) = self.geometry.piece(at as u32) else { continue };
+            self.assignment_declined(peer, piece);
+        }
+    }
+
+    /// Counts what an origin sends after its hand-out.
+    pub(super) fn count_copies(&mut self, sent_bytes: u64) {
+        if !self.is_handing_out()
+            && let Some(handout) = &mut self.handout
+        {
+            handout.extra_bytes += sent_bytes;
+        }
+    }
+
+    /// Whether the origin has used up the copies it may send.
+    pub(super) fn origin_spent(&self) -> bool {
+        match (&self.handout, self.limits.origin_copies_max_permille, self.role) {
+            (Some(handout), Some(permille), Role::Origin) => {
+                handout.extra_bytes as f64 >= (f64::from(permille) - 1000.0).max(0.0) / 1000.0 * self.geometry.total_bytes() as f64
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Announcements: what we hold, in batches, to those who do not hold it.
+
+use super::{Fault, Swarm};
+use crate::unit::{PeerId, PieceIdx, PieceSet, Run, Span, Time, pieces_of_runs};
+use crate::wire::Message;
+
+/// Least time between two announcements; the first after a silence goes out at once. 100 ms: 5 to 100 ms cost the same time, and
+/// each announcement costs a packet for every neighbour.
+const BATCH: Span = Span::ms(100);
+
+/// The same for peers that hold everything: to them it is only a hint whom to grant.
+const BATCH_TO_WHOLE: Span = Span::ms(500);
+
+/// Runs in one message.
+const RUNS_MAX: usize = 4000;
+
+/// Commits in order, so that "everything since I last told you" is a position in it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Log(Vec<PieceIdx>);
+
+impl Log {
+    pub fn push(&mut self, piece: PieceIdx) {
+        self.0.push(piece);
+    }
+
+    pub fn end(&self) -> usize {
+        self.0.len()
+    }
+
+    fn since(&self, at: usize) -> &[PieceIdx] {
+        &self.0[at..]
+    }
+}
+
+fn runs_of(mut pieces: Vec<PieceIdx>) -> Vec<Run> {
+    pieces.sort_unstable();
+    pieces.dedup();
+    let mut runs: Vec<Run> = Vec::new();
+    for piece in pieces {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == piece.raw() => *count += 1,
+            _ => runs.push((piece.raw(), 1)),
+        }
+    }
+    runs
+}
+
+impl Swarm {
+    /// First word to a new neighbour: everything.
+    pub(super) fn tell_held(&mut self, peer: PeerId) {
+        let (need, queue_ms, end, now) = (self.pieces.need(), self.uplink.queue_ms(), self.log.end(), self.now);
+        let runs = self.pieces.held().runs();
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        (neighbor.log_at, neighbor.told_at, neighbor.told_need) = (end, now, need);
+        let mut parts = runs.chunks(RUNS_MAX);
+        let first = parts.next().unwrap_or(&[]).to_vec();
+        let rest: Vec<Vec<Run>> = parts.map(<[Run]>::to_vec).collect();
+        self.send(peer, Message::Held { runs: first, need, queue_ms });
+        for runs in rest {
+            self.send(peer, Message::Have { runs, need, queue_ms });
+        }
+    }
+
+    pub(super) fn have_soon(&mut self) {
+        let at = self.now.max(self.flushed_at + BATCH);
+        self.flush_at = Some(self.flush_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// When what we need came back from nothing, neighbours that left us alone should know soon.
+    pub(super) fn tell_need_soon(&mut self) {
+        if self.pieces.need() > 0 && self.neighbors.iter().any(|neighbor| neighbor.told_need == 0) {
+            self.have_soon();
+        }
+    }
+
+    /// Tells everybody what they do not know yet.
+    pub(super) fn flush_haves(&mut self) {
+        self.flush_at = None;
+        self.flushed_at = self.now;
+        let (need, queue_ms, end, now) = (self.pieces.need(), self.uplink.queue_ms(), self.log.end(), self.now);
+        let held = self.pieces.held();
+        let mut messages = Vec::new();
+        let mut later: Option<Time> = None;
+        for neighbor in self.neighbors.iter_mut() {
+            let due = neighbor.told_at + if neighbor.held.is_full() { BATCH_TO_WHOLE } else { Span::ZERO };
+            let need_returned = neighbor.told_need == 0 && need > 0;
+            if due > now && !need_returned {
+                later = Some(later.map_or(due, |earlier| earlier.min(due)));
+                continue;
+            }
+            let to_origin = neighbor.is_origin || neighbor.held.is_full();
+            let news: Vec<PieceIdx> = self
+                .log
+                .since(neighbor.log_at)
+                .iter()
+                .copied()
+                .filter(|&piece| held.contains(piece) && (to_origin || !neighbor.held.contains(piece)))
+                .collect();
+            neighbor.log_at = end;
+            if news.is_empty() && !need_returned {
+                continue;
+            }
+            (neighbor.told_at, neighbor.told_need) = (now, need);
+            let runs = runs_of(news);
+            let mut parts = runs.chunks(RUNS_MAX);
+            messages.push((neighbor.peer, Message::Have { runs: parts.next().unwrap_or(&[]).to_vec(), need, queue_ms }));
+            messages.extend(parts.map(|runs| (neighbor.peer, Message::Have { runs: runs.to_vec(), need, queue_ms })));
+        }
+        for (peer, message) in messages {
+            self.send(peer, message);
+        }
+        self.flush_at = later;
+    }
+
+    pub(super) fn on_held(&mut self, peer: PeerId, runs: &[Run], need: u32, queue_ms: u32) {
+        let Some(neighbor) = self.neighbors.get(peer) else { return };
+        if neighbor.told_held {
+            return self.fault(peer, Fault::Protocol);
+        }
+        let Some(held) = PieceSet::from_runs(&self.geometry, runs) else { return self.fault(peer, Fault::Protocol) };
+        let lacks = self.pieces.held().count_minus(&held);
+        for piece in held.iter() {
+            self.pieces.holder_came(piece);
+            if let Some(handout) = &mut self.handout {
+                handout.announced(piece, peer);
+            }
+        }
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        (neighbor.held, neighbor.told_held, neighbor.lacks) = (held, true, lacks);
+        (neighbor.need, neighbor.queue_ms) = (need, queue_ms);
+        self.give_credit(peer);
+    }
+
+    pub(super) fn on_have(&mut self, peer: PeerId, runs: &[Run], need: u32, queue_ms: u32) {
+        let geometry = self.geometry;
+        let Some(pieces) = pieces_of_runs(&geometry, runs) else { return self.fault(peer, Fault::Protocol) };
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        if !neighbor.told_held {
+            return self.fault(peer, Fault::Protocol);
+        }
+        (neighbor.need, neighbor.queue_ms) = (need, queue_ms);
+        for piece in pieces {
+            if neighbor.held.insert(piece) {
+                self.pieces.holder_came(piece);
+                if self.pieces.held().contains(piece) {
+                    neighbor.lacks -= 1;
+                }
+                if let Some(handout) = &mut self.handout {
+                    handout.announced(piece, peer);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_withdraw(&mut self, peer: PeerId, runs: &[Run]) {
+        let Some(pieces) = pieces_of_runs(&self.geometry, runs) else { return self.fault(peer, Fault::Protocol) };
+        pieces.for_each(|piece| self.forget_holder(peer, piece));
+    }
+
+    /// The peer does not hold the piece (any more).
+    pub(super) fn forget_holder(&mut self, peer: PeerId, piece: PieceIdx) {
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        if neighbor.held.remove(piece) {
+            self.pieces.holder_went(piece);
+            if self.pieces.held().contains(piece) {
+                neighbor.lacks += 1;
+            }
+        }
+    }
+}

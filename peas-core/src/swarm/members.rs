@@ -1,0 +1,472 @@
+//! Who else is in the swarm: a bounded table of records, whom to dial, what to pass on.
+//!
+//! A record lives by its age, counted on our own clock and handed on with our dwell time added; only a link to a peer makes its
+//! record young again, so a dead peer's record grows old everywhere at once. An address is passed on only after we ourselves
+//! reached that very peer there.
+
+use super::{Candidate, Output, Swarm, Via};
+use crate::unit::{PeerId, Span, Time};
+use crate::wire::{MemberRecord, Message};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+/// Seconds for which a record is good. 600: a swarm forgets a dead peer in ten minutes.
+pub(super) const TTL_S: u32 = 600;
+
+/// Longest life that a stranger's record gets.
+const TTL_MAX_S: u32 = 3600;
+
+/// Records in one message.
+const RECORDS_MAX: usize = 50;
+
+/// Records that a newcomer gets, and that one round of gossip passes on.
+const SAMPLE: usize = 32;
+const GOSSIP: usize = 6;
+
+/// Neighbours that hear at once of a newcomer: the first of a crowd learn of those who come after them.
+const HERALDS: usize = 8;
+
+/// Records that one network (/24 or /48) may have in the table, unless it is our own kind of private network.
+const PER_NETWORK_MAX: usize = 8;
+
+/// New dials: 5 a second, 16 at once to begin with; 16 under way. A swarm must not become a weapon, and must start fast.
+const DIALS_PER_S: f64 = 5.0;
+const DIAL_BURST: f64 = 16.0;
+const DIALING_MAX: usize = 16;
+
+/// How long an address that did not answer is left alone: learnt ones for long, those that the pea names for a little, doubling.
+const DEAD_FOR: Span = Span::s(900);
+const BOOTSTRAP_RETRY_MIN: Span = Span::s(1);
+const BOOTSTRAP_RETRY_MAX: Span = Span::s(30);
+
+/// When both of a pair know each other, one of them dials at once and the other only after this long.
+const COURTESY: Span = Span::s(2);
+
+#[derive(Clone, Debug)]
+struct Member {
+    record: MemberRecord,
+    heard_at: Time,
+    /// When the peer was first heard of.
+    known_since: Time,
+    /// We reached the peer there ourselves.
+    proven: bool,
+}
+
+impl Member {
+    fn age_s(&self, now: Time) -> u64 {
+        u64::from(self.record.age_s) + now.since(self.heard_at).0 / 1_000_000
+    }
+
+    fn is_alive(&self, now: Time) -> bool {
+        self.age_s(now) < self.record.ttl_s.into()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempt {
+    not_before: Time,
+    failures: u32,
+}
+
+/// The table and the dials.
+#[derive(Clone, Debug)]
+pub(super) struct Members {
+    table: BTreeMap<PeerId, Member>,
+    bootstrap: Vec<Candidate>,
+    hearsay: VecDeque<Candidate>,
+    attempts: BTreeMap<SocketAddr, Attempt>,
+    dialing: BTreeMap<SocketAddr, Option<PeerId>>,
+    probing: BTreeMap<SocketAddr, PeerId>,
+    to_probe: VecDeque<(SocketAddr, PeerId)>,
+    allowance: f64,
+    allowance_at: Time,
+    gossip_at: Time,
+    rewire_at: Time,
+}
+
+impl Members {
+    pub fn new() -> Self {
+        Self {
+            table: BTreeMap::new(),
+            bootstrap: Vec::new(),
+            hearsay: VecDeque::new(),
+            attempts: BTreeMap::new(),
+            dialing: BTreeMap::new(),
+            probing: BTreeMap::new(),
+            to_probe: VecDeque::new(),
+            allowance: DIAL_BURST,
+            allowance_at: Time::ZERO,
+            gossip_at: Time::ZERO,
+            rewire_at: Time::ZERO,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn take_allowance(&mut self, now: Time) -> bool {
+        self.allowance = (self.allowance + now.since(self.allowance_at).as_s() * DIALS_PER_S).min(DIAL_BURST);
+        self.allowance_at = now;
+        let some = self.allowance >= 1.0 && self.dialing.len() < DIALING_MAX;
+        if some {
+            self.allowance -= 1.0;
+        }
+        some
+    }
+
+    fn may_try(&self, addr: SocketAddr, now: Time) -> bool {
+        !self.dialing.contains_key(&addr) && self.attempts.get(&addr).is_none_or(|attempt| attempt.not_before <= now)
+    }
+
+    fn network_is_full(&self, addr: IpAddr) -> bool {
+        !is_local(addr) && self.table.values().filter(|member| same_network(member.record.addr.ip(), addr)).count() >= PER_NETWORK_MAX
+    }
+}
+
+/// Loopback, private and link-local addresses: one operator's, so that a crowd from one network is no attack.
+fn is_local(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.segments()[0] & 0xfe00 == 0xfc00 || v6.segments()[0] & 0xffc0 == 0xfe80,
+    }
+}
+
+fn same_network(a: IpAddr, b: IpAddr) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..3] == b.segments()[..3],
+        _ => false,
+    }
+}
+
+impl Swarm {
+    pub(super) fn on_candidates(&mut self, candidates: Vec<Candidate>) {
+        for candidate in candidates {
+            let known = match candidate.via {
+                Via::Bootstrap => &self.members.bootstrap,
+                Via::Owners | Via::Remembered => self.members.hearsay.make_contiguous() as &[Candidate],
+            }
+            .iter()
+            .any(|other| other.addr == candidate.addr);
+            if known || candidate.peer == Some(self.me) {
+                continue;
+            }
+            match candidate.via {
+                Via::Bootstrap if self.members.bootstrap.len() < 256 => self.members.bootstrap.push(candidate),
+                Via::Owners | Via::Remembered if self.members.hearsay.len() < 256 => self.members.hearsay.push_back(candidate),
+                _ => {}
+            }
+        }
+        self.dial_some();
+    }
+
+    /// What a neighbour says of others: believed as far as trying.
+    pub(super) fn on_members(&mut self, records: Vec<MemberRecord>) {
+        for record in records.into_iter().take(RECORDS_MAX) {
+            let peer = record.peer_id();
+            if peer == self.me || record.addr.port() == 0 || self.faults.is_banned(peer, record.addr.ip(), self.now) {
+                continue;
+            }
+            let record = MemberRecord { ttl_s: record.ttl_s.min(TTL_MAX_S), ..record };
+            let heard = Member { record, heard_at: self.now, known_since: self.now, proven: false };
+            if !heard.is_alive(self.now) {
+                continue;
+            }
+            match self.members.table.get_mut(&peer) {
+                // The younger word wins, but hearsay never moves a peer from where we reached it ourselves.
+                Some(known) if known.proven && known.record.addr != heard.record.addr => {}
+                Some(known) if heard.age_s(self.now) < known.age_s(self.now) => {
+                    (known.record, known.heard_at) = (heard.record, heard.heard_at);
+                }
+                Some(_) => {}
+                None => self.add_member(heard),
+            }
+        }
+        self.dial_some();
+    }
+
+    fn add_member(&mut self, member: Member) {
+        if self.members.network_is_full(member.record.addr.ip()) && !member.proven {
+            return;
+        }
+        if self.members.table.len() >= self.limits.members_max as usize {
+            let oldest = self
+                .members
+                .table
+                .iter()
+                .filter(|(peer, _)| self.neighbors.get(**peer).is_none())
+                .max_by_key(|(_, member)| (!member.proven, member.age_s(self.now)))
+                .map(|(&peer, _)| peer);
+            match oldest {
+                Some(peer) => self.members.table.remove(&peer),
+                None => return,
+            };
+        }
+        self.members.table.insert(member.record.peer_id(), member);
+    }
+
+    /// We reached the peer at this address: it may be told to others.
+    fn prove(&mut self, peer: PeerId, addr: SocketAddr) {
+        let Some(neighbor) = self.neighbors.get(peer) else { return };
+        let (region, held) = (neighbor.region, neighbor.held.len());
+        let held_permille = self.permille(held);
+        let record = MemberRecord { peer: peer.0, addr, epoch: 0, age_s: 0, ttl_s: TTL_S, held_permille, region };
+        let news = self.members.table.get(&peer).is_none_or(|member| !member.proven);
+        let known_since = self.members.table.remove(&peer).map_or(self.now, |member| member.known_since);
+        self.add_member(Member { record, heard_at: self.now, known_since, proven: true });
+        self.members.attempts.remove(&addr);
+        if news {
+            self.introduce(peer);
+        }
+    }
+
+    /// Tells some neighbours of a newcomer, and the newcomer of some members.
+    fn introduce(&mut self, peer: PeerId) {
+        let others: Vec<PeerId> = self.neighbors.iter().map(|neighbor| neighbor.peer).filter(|&other| other != peer).collect();
+        let heralds = self.some_of(others, HERALDS);
+        let record = self.records_of(&[peer]);
+        if record.is_empty() {
+            return;
+        }
+        for herald in heralds {
+            self.send(herald, Message::Members(record.clone()));
+        }
+        self.tell_sample(peer, SAMPLE);
+    }
+
+    pub(super) fn tell_sample(&mut self, peer: PeerId, count: usize) {
+        let now = self.now;
+        let known = self.members.table.iter().filter(|(other, member)| **other != peer && member.proven && member.is_alive(now));
+        let known: Vec<PeerId> = known.map(|(&other, _)| other).collect();
+        let sample = self.some_of(known, count);
+        let records = self.records_of(&sample);
+        if !records.is_empty() {
+            self.send(peer, Message::Members(records));
+        }
+    }
+
+    fn some_of(&mut self, mut peers: Vec<PeerId>, count: usize) -> Vec<PeerId> {
+        self.rng.shuffle(&mut peers);
+        peers.truncate(count);
+        peers
+    }
+
+    fn records_of(&self, peers: &[PeerId]) -> Vec<MemberRecord> {
+        let record = |peer: &PeerId| {
+            let member = self.members.table.get(peer).filter(|member| member.proven)?;
+            Some(MemberRecord { age_s: member.age_s(self.now) as u32, ..member.record.clone() })
+        };
+        peers.iter().filter_map(record).take(RECORDS_MAX).collect()
+    }
+
+    /// Live records, youngest first: what a refreshed pea lists.
+    pub(super) fn live_records(&self, now: Time, max: usize) -> Vec<MemberRecord> {
+        let mut live: Vec<&Member> = self.members.table.values().filter(|member| member.proven && member.is_alive(now)).collect();
+        live.sort_by_key(|member| (member.age_s(now), member.record.peer));
+        live.into_iter().take(max).map(|member| MemberRecord { age_s: member.age_s(now) as u32, ..member.record.clone() }).collect()
+    }
+
+    fn permille(&self, pieces: u32) -> u16 {
+        (u64::from(pieces) * 1000 / u64::from(self.geometry.piece_count().max(1))) as u16
+    }
+
+    /// A link came up: what we dialled is proven, what dialled us is to be probed where it says it listens.
+    pub(super) fn member_linked(&mut self, peer: PeerId, addr: SocketAddr, dialed: bool, listen: Option<SocketAddr>) {
+        if dialed {
+            self.members.dialing.remove(&addr);
+            self.members.attempts.remove(&addr);
+            self.prove(peer, addr);
+        } else if let Some(listen) = listen {
+            if self.members.table.get(&peer).is_some_and(|member| member.proven && member.record.addr == listen) {
+                self.prove(peer, listen);
+                self.tell_sample(peer, SAMPLE);
+            } else if self.members.to_probe.len() < 1024 {
+                self.members.to_probe.push_back((listen, peer));
+                self.probe_some();
+            }
+        }
+    }
+
+    fn probe_some(&mut self) {
+        while self.members.probing.len() < DIALING_MAX {
+            let Some((addr, peer)) = self.members.to_probe.pop_front() else { return };
+            if self.neighbors.get(peer).is_none() || self.members.probing.contains_key(&addr) {
+                continue;
+            }
+            self.members.probing.insert(addr, peer);
+            self.output(Output::Probe { addr, peer });
+        }
+    }
+
+    pub(super) fn on_probed(&mut self, addr: SocketAddr, peer: PeerId) {
+        if self.members.probing.remove(&addr).is_some() {
+            self.prove(peer, addr);
+        }
+        self.probe_some();
+    }
+
+    pub(super) fn on_dial_failed(&mut self, addr: SocketAddr) {
+        if self.members.probing.remove(&addr).is_some() {
+            self.probe_some();
+        }
+        let Some(peer) = self.members.dialing.remove(&addr) else { return };
+        let is_bootstrap = self.members.bootstrap.iter().any(|candidate| candidate.addr == addr);
+        let was_proven = peer.is_some_and(|peer| self.members.table.get(&peer).is_some_and(|member| member.proven));
+        let attempt = self.members.attempts.entry(addr).or_default();
+        attempt.failures += 1;
+        let pause = match is_bootstrap || was_proven {
+            true => Span(BOOTSTRAP_RETRY_MIN.0 << attempt.failures.min(5)).min(BOOTSTRAP_RETRY_MAX),
+            false => DEAD_FOR,
+        };
+        attempt.not_before = self.now + pause;
+        if let Some(peer) = peer
+            && !was_proven
+        {
+            self.members.table.remove(&peer);
+        }
+        self.dial_some();
+    }
+
+    /// Dials as long as we have fewer neighbours than we should, within the allowance.
+    pub(super) fn dial_some(&mut self) {
+        if self.leaving {
+            return;
+        }
+        let wanted = usize::from(self.limits.neighbors / 2).max(1);
+        while self.neighbors.len() + self.members.dialing.len() < wanted || self.lacks_origin() {
+            if !self.dial_one() {
+                return;
+            }
+        }
+    }
+
+    /// While something is missing and no origin is linked, addresses that the pea names are worth trying whatever else we have.
+    fn lacks_origin(&self) -> bool {
+        !self.pieces.is_whole()
+            && !self.neighbors.has_origin()
+            && self.members.bootstrap.iter().any(|candidate| self.is_dialable(candidate))
+    }
+
+    fn is_dialable(&self, candidate: &Candidate) -> bool {
+        let linked = match candidate.peer {
+            Some(peer) => self.neighbors.get(peer).is_some(),
+            None => self.neighbors.iter().any(|neighbor| neighbor.listen == Some(candidate.addr)),
+        };
+        !linked && self.members.may_try(candidate.addr, self.now)
+    }
+
+    fn dial_one(&mut self) -> bool {
+        if let Some(candidate) = self.members.bootstrap.iter().find(|candidate| self.is_dialable(candidate)) {
+            let candidate = candidate.clone();
+            if self.members.dialing.len() >= DIALING_MAX {
+                return false;
+            }
+            return self.dial(candidate.addr, candidate.peer);
+        }
+        let next = self.dialable_member().or_else(|| {
+            let at = self.members.hearsay.iter().position(|candidate| self.is_dialable(candidate))?;
+            self.members.hearsay.remove(at).map(|candidate| (candidate.addr, candidate.peer))
+        });
+        match next {
+            Some((addr, peer)) if self.members.take_allowance(self.now) => self.dial(addr, peer),
+            _ => false,
+        }
+    }
+
+    fn dial(&mut self, addr: SocketAddr, peer: Option<PeerId>) -> bool {
+        self.members.dialing.insert(addr, peer);
+        self.output(Output::Dial { addr, peer });
+        true
+    }
+
+    fn dialable_member(&mut self) -> Option<(SocketAddr, Option<PeerId>)> {
+        let now = self.now;
+        let mine = self.me;
+        let we_are_whole = self.pieces.is_whole();
+        let fits: Vec<(SocketAddr, PeerId)> = self
+            .members
+            .table
+            .iter()
+            .filter(|(peer, member)| {
+                self.neighbors.get(**peer).is_none()
+                    && member.is_alive(now)
+                    && self.members.may_try(member.record.addr, now)
+                    && !self.members.probing.contains_key(&member.record.addr)
+                    && !(we_are_whole && member.record.held_permille == 1000)
+                    && (dials_first(mine, **peer) || now.since(member.known_since) >= COURTESY)
+            })
+            .map(|(&peer, member)| (member.record.addr, peer))
+            .collect();
+        let at = self.rng.below(fits.len());
+        fits.get(at).map(|&(addr, peer)| (addr, Some(peer)))
+    }
+
+    /// An idle uplink while others lack something looks for them: up to two new neighbours a second.
+    fn rewire(&mut self) {
+        let idle = self.uplink.idle_since.is_some_and(|since| self.now.since(since) >= Span::ms(500));
+        let room = self.neighbors.len() + self.members.dialing.len() < usize::from(self.limits.links_max);
+        if !idle || !room || self.pieces.held().is_empty() || self.now < self.members.rewire_at {
+            return;
+        }
+        self.members.rewire_at = self.now + Span::ms(500);
+        if let Some((addr, peer)) = self.dialable_member()
+            && self.members.take_allowance(self.now)
+        {
+            self.dial(addr, peer);
+        }
+    }
+
+    /// Once a second: young records for our neighbours' members, a few of them to one neighbour, the dead ones out.
+    pub(super) fn tend_members(&mut self) {
+        self.rewire();
+        self.probe_some();
+        self.dial_some();
+        if self.now < self.members.gossip_at {
+            return;
+        }
+        self.members.gossip_at = self.now + Span::s(1);
+        let now = self.now;
+        let total = self.geometry.piece_count().max(1);
+        for neighbor in self.neighbors.iter() {
+            if let Some(member) = self.members.table.get_mut(&neighbor.peer) {
+                (member.heard_at, member.record.age_s) = (now, 0);
+                member.record.held_permille = (u64::from(neighbor.held.len()) * 1000 / u64::from(total)) as u16;
+            }
+        }
+        self.members.table.retain(|_, member| member.is_alive(now));
+        if self.members.attempts.len() > 8192 {
+            self.members.attempts.retain(|_, attempt| attempt.not_before > now);
+        }
+        let count = self.neighbors.len();
+        if count > 0 {
+            let peer = self.neighbors.at(self.rng.below(count)).peer;
+            self.tell_sample(peer, GOSSIP);
+        }
+    }
+
+    /// The peer said goodbye: it is not a member any more.
+    pub(super) fn member_left(&mut self, peer: PeerId) {
+        self.members.table.remove(&peer);
+    }
+}
+
+/// Which of two peers dials the other at once: both come to the same answer.
+fn dials_first(me: PeerId, other: PeerId) -> bool {
+    (me < other) == ((me.0[31] ^ other.0[31]) & 1 == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_pair_exactly_one_dials_first() {
+        for a in 0..20u8 {
+            for b in (0..20u8).filter(|&b| b != a) {
+                let (a, b) = (PeerId([a; 32]), PeerId([b; 32]));
+                assert_ne!(dials_first(a, b), dials_first(b, a));
+            }
+        }
+    }
+}

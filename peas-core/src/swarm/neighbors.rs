@@ -1,0 +1,174 @@
+//! The peers we have links to, and what each of them told us.
+//!
+//! Slots are kept dense so that chance can pick one by number; an index by peer id finds one. Both change together, here only.
+
+use super::rates::Speed;
+use crate::unit::{BlockSpan, PeerId, PieceSet, RequestId, Span, Time};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// A permission to ask us that was not used yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permit {
+    /// Given for this piece (an assignment), or for any (a grant).
+    pub piece: Option<crate::unit::PieceIdx>,
+    pub blocks: u16,
+    pub bytes: u64,
+    pub at: Time,
+}
+
+/// A request that we are serving.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Serving {
+    pub req: RequestId,
+    pub span: BlockSpan,
+    pub bytes: u64,
+}
+
+/// A linked peer.
+#[derive(Clone, Debug)]
+pub(super) struct Neighbor {
+    pub peer: PeerId,
+    /// As we see it.
+    pub addr: SocketAddr,
+    /// Where it says it accepts links: the address we see with the port it claims, or what we dialled.
+    pub listen: Option<SocketAddr>,
+    pub dialed: bool,
+    pub region: u32,
+    pub is_origin: bool,
+
+    // What it told us.
+    pub held: PieceSet,
+    pub told_held: bool,
+    pub need: u32,
+    pub queue_ms: u32,
+
+    // What we told it: everything up to here of the log of commits, and when.
+    pub log_at: usize,
+    pub told_at: Time,
+    pub told_need: u32,
+
+    // Sending to it.
+    /// Pieces that we hold and it does not.
+    pub lacks: u32,
+    pub permits: VecDeque<Permit>,
+    pub serving: Vec<Serving>,
+    pub backoff_until: Time,
+    /// Assignments that it will take (origins count this).
+    pub credit: u32,
+    /// Bytes per second at which it says it passes pieces on, 0 when unknown.
+    pub claimed_upload: u64,
+
+    // Receiving from it.
+    pub fetches: Vec<RequestId>,
+    pub speed: Speed,
+    pub received_at: Time,
+    pub proven: bool,
+    /// Half strikes: promises of pieces not kept.
+    pub half_strikes: u8,
+    /// Assignments that we still allow it to make (clients of origins count this).
+    pub credit_out: u32,
+}
+
+impl Neighbor {
+    pub fn new(peer: PeerId, addr: SocketAddr, held: PieceSet, now: Time) -> Self {
+        Self {
+            peer,
+            addr,
+            listen: None,
+            dialed: false,
+            region: 0,
+            is_origin: false,
+            held,
+            told_held: false,
+            need: u32::MAX,
+            queue_ms: 0,
+            log_at: 0,
+            told_at: now,
+            told_need: 0,
+            lacks: 0,
+            permits: VecDeque::new(),
+            serving: Vec::new(),
+            backoff_until: Time::ZERO,
+            credit: 0,
+            claimed_upload: 0,
+            fetches: Vec::new(),
+            speed: Speed::default(),
+            received_at: now,
+            proven: false,
+            half_strikes: 0,
+            credit_out: 0,
+        }
+    }
+
+    /// Whether a grant to it may be of use now.
+    pub fn may_be_granted(&self, now: Time) -> bool {
+        self.told_held
+            && self.lacks as usize > self.serving.len()
+            && self.permits.len() < PERMITS_PER_PEER_MAX
+            && self.backoff_until <= now
+    }
+
+    /// Whether neither side can help the other any more.
+    pub fn is_whole(&self) -> bool {
+        self.told_held && self.held.is_full()
+    }
+}
+
+/// Grants outstanding to one peer. Two: one being answered, one behind it, so that its uplink of requests never runs dry.
+const PERMITS_PER_PEER_MAX: usize = 2;
+
+/// All linked peers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Neighbors {
+    slots: Vec<Neighbor>,
+    index: BTreeMap<PeerId, usize>,
+}
+
+impl Neighbors {
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn get(&self, peer: PeerId) -> Option<&Neighbor> {
+        self.index.get(&peer).map(|&at| &self.slots[at])
+    }
+
+    pub fn get_mut(&mut self, peer: PeerId) -> Option<&mut Neighbor> {
+        self.index.get(&peer).map(|&at| &mut self.slots[at])
+    }
+
+    pub fn at(&self, slot: usize) -> &Neighbor {
+        &self.slots[slot]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Neighbor> {
+        self.slots.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Neighbor> {
+        self.slots.iter_mut()
+    }
+
+    pub fn insert(&mut self, neighbor: Neighbor) {
+        debug_assert!(!self.index.contains_key(&neighbor.peer));
+        self.index.insert(neighbor.peer, self.slots.len());
+        self.slots.push(neighbor);
+    }
+
+    pub fn remove(&mut self, peer: PeerId) -> Option<Neighbor> {
+        let at = self.index.remove(&peer)?;
+        let gone = self.slots.swap_remove(at);
+        if let Some(moved) = self.slots.get(at) {
+            self.index.insert(moved.peer, at);
+        }
+        Some(gone)
+    }
+
+    pub fn has_origin(&self) -> bool {
+        self.slots.iter().any(|neighbor| neighbor.is_origin)
+    }
+}
+
+/// How long a peer may leave a grant unanswered. 5 s: twice the worst round trip we mean to serve, plus a busy host.
+pub(super) const PERMIT_LIFE: Span = Span::s(5);

@@ -1,0 +1,297 @@
+//! The sender's side: whom to grant, what is queued.
+//!
+//! The sender alone knows how full its uplink is, so it picks who; the receiver alone knows what it asked of whom, so it picks
+//! what. Queues are kept short: whenever what is granted or queued falls below about one piece (plus what the round trip hides),
+//! one neighbour is picked.
+
+use super::neighbors::{PERMIT_LIFE, Permit, Serving};
+use super::rates::{Flow, Speed};
+use super::{Fault, Output, Swarm};
+use crate::unit::{BLOCK_BYTES, BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
+use crate::wire::{Message, REFUSE_BUSY, REFUSE_NOT_HELD};
+
+/// Sums over all links.
+#[derive(Clone, Debug)]
+pub(super) struct Uplink {
+    /// Asked for and not yet handed to the network.
+    pub queued_bytes: u64,
+    /// Granted and not yet asked for.
+    pub permitted_bytes: u64,
+    pub speed: Speed,
+    pub flow: Flow,
+    pub limit_bytes_per_s: u64,
+    /// Smoothed time from a grant to its answer.
+    round_trip: Option<Span>,
+    busy_since: Option<Time>,
+    /// When the queue last had nothing in it and nobody could be granted: the uplink is idle since.
+    pub idle_since: Option<Time>,
+    pub sent_bytes: u64,
+}
+
+/// Most bytes that the round trip may add to the queue: what a 10 Gbit/s link moves in 25 ms.
+const HIDDEN_BYTES_MAX: f64 = 32e6;
+
+/// Neighbours compared for each grant. A little randomness is right: the best of all neighbours is everybody's choice at once.
+const TRIED: usize = 3;
+
+impl Uplink {
+    pub fn new() -> Self {
+        Self {
+            queued_bytes: 0,
+            permitted_bytes: 0,
+            speed: Speed::default(),
+            flow: Flow::new(),
+            limit_bytes_per_s: 0,
+            round_trip: None,
+            busy_since: None,
+            idle_since: Some(Time::ZERO),
+            sent_bytes: 0,
+        }
+    }
+
+    /// What we can send per second, if known: measured, and within the host's limit.
+    pub fn bytes_per_s(&self) -> Option<f64> {
+        let limit = (self.limit_bytes_per_s > 0).then_some(self.limit_bytes_per_s as f64);
+        match (self.speed.known(), limit) {
+            (Some(speed), Some(limit)) => Some(speed.min(limit)),
+            (speed, limit) => speed.or(limit),
+        }
+    }
+
+    fn note_round_trip(&mut self, sample: Span) {
+        // The least of late samples: queues on the way are not distance.
+        self.round_trip = Some(match self.round_trip {
+            Some(known) if sample < known => Span((known.0 + sample.0) / 2),
+            Some(known) => Span(known.0 + (sample.0 - known.0) / 16),
+            None => sample,
+        });
+    }
+
+    pub fn round_trip(&self) -> Span {
+        self.round_trip.unwrap_or(Span::ZERO)
+    }
+
+    fn note_queue(&mut self, now: Time, bytes: u64) {
+        if self.queued_bytes == 0 {
+            self.busy_since = Some(now);
+        }
+        self.queued_bytes += bytes;
+    }
+
+    fn note_sent(&mut self, now: Time, queued: u64, sent: u64) {
+        self.queued_bytes -= queued;
+        self.sent_bytes += sent;
+        self.flow.add(now, sent);
+        if let Some(since) = self.busy_since {
+            self.speed.add(sent, now.since(since));
+        }
+        self.busy_since = (self.queued_bytes > 0).then_some(now);
+    }
+
+    /// How long what is queued will take.
+    pub fn queue_ms(&self) -> u32 {
+        match self.bytes_per_s() {
+            Some(rate) => ((self.queued_bytes + self.permitted_bytes) as f64 / rate * 1e3) as u32,
+            None => 0,
+        }
+    }
+}
+
+impl Swarm {
+    /// Grants until the queue is as long as it should be or nobody can use a grant.
+    pub(super) fn grant(&mut self) {
+        if self.paused || self.leaving || self.pieces.held().is_empty() || self.origin_spent() || self.is_handing_out() {
+            return;
+        }
+        let target = self.queue_target();
+        while self.uplink.queued_bytes + self.uplink.permitted_bytes < target {
+            let Some(peer) = self.pick_receiver() else {
+                self.uplink.idle_since.get_or_insert(self.now);
+                return;
+            };
+            let blocks = self.grant_blocks();
+            self.permit(peer, None, blocks, Message::Grant { blocks });
+        }
+        self.uplink.idle_since = None;
+    }
+
+    /// Bytes that granted and queued work should amount to.
+    pub(super) fn queue_target(&self) -> u64 {
+        let hidden = self.uplink.bytes_per_s().unwrap_or(0.0) * self.uplink.round_trip().as_s() * 2.0;
+        u64::from(self.geometry.piece_bytes()) + hidden.min(HIDDEN_BYTES_MAX) as u64
+    }
+
+    /// At most a piece, and at most a second of one of the two slots that a queue of this length amounts to.
+    fn grant_blocks(&self) -> u16 {
+        let piece_blocks = (self.geometry.piece_bytes() / BLOCK_BYTES) as u16;
+        let Some(rate) = self.uplink.bytes_per_s() else { return piece_blocks };
+        let second = (rate / 2.0 / f64::from(BLOCK_BYTES)) as u16;
+        // Half a piece or more is rounded up: whole pieces travel without proofs and are free of fragments.
+        if second >= piece_blocks / 2 { piece_blocks } else { second.max(1) }
+    }
+
+    fn pick_receiver(&mut self) -> Option<PeerId> {
+        let count = self.neighbors.len();
+        if count == 0 {
+            return None;
+        }
+        // A random walk over all slots without writing down a permutation: a random start and a step coprime to the count.
+        let start = self.rng.below(count);
+        let step = self.random_step(count);
+        let mut best: Option<(i64, PeerId)> = None;
+        let mut tried = 0;
+        for turn in 0..count {
+            let neighbor = self.neighbors.at((start + turn * step) % count);
+            if !neighbor.may_be_granted(self.now) {
+                continue;
+            }
+            let score = i64::from(neighbor.held.len()) - i64::from(neighbor.need.min(self.geometry.piece_count()))
+                + 2 * (neighbor.permits.len() + neighbor.serving.len()) as i64;
+            if best.is_none_or(|(least, _)| score < least) {
+                best = Some((score, neighbor.peer));
+            }
+            tried += 1;
+            if tried == TRIED {
+                break;
+            }
+        }
+        best.map(|(_, peer)| peer)
+    }
+
+    fn random_step(&mut self, count: usize) -> usize {
+        loop {
+            let step = 1 + self.rng.below(count);
+            if gcd(step, count) == 1 {
+                return step;
+            }
+        }
+    }
+
+    /// Gives a peer leave to ask, and tells it.
+    pub(super) fn permit(&mut self, peer: PeerId, piece: Option<PieceIdx>, blocks: u16, message: Message) {
+        let bytes = match piece {
+            Some(piece) => u64::from(self.geometry.len_of(piece)),
+            None => u64::from(blocks) * u64::from(BLOCK_BYTES),
+        };
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        neighbor.permits.push_back(Permit { piece, blocks, bytes, at: self.now });
+        self.uplink.permitted_bytes += bytes;
+        self.send(peer, message);
+    }
+
+    pub(super) fn on_request(&mut self, peer: PeerId, req: RequestId, piece: u32, first: u16, count: u16) {
+        let span = self.geometry.piece(piece).and_then(|piece| self.geometry.span(piece, first, count));
+        let Some(span) = span else { return self.fault(peer, Fault::Protocol) };
+        let Some(permit) = self.take_permit(peer, span) else {
+            return self.refuse(peer, req, REFUSE_BUSY);
+        };
+        self.uplink.note_round_trip(self.now.since(permit.at));
+        if !self.pieces.held().contains(span.piece()) {
+            return self.refuse(peer, req, REFUSE_NOT_HELD);
+        }
+        let bytes = u64::from(self.geometry.len_of_span(span));
+        let neighbor = self.neighbors.get_mut(peer).expect("its permit was just taken");
+        if neighbor.serving.iter().any(|serving| serving.req == req) {
+            return self.fault(peer, Fault::Protocol);
+        }
+        neighbor.serving.push(Serving { req, span, bytes });
+        self.uplink.note_queue(self.now, bytes);
+        self.output(Output::Serve { req, to: peer, span });
+    }
+
+    /// The permit that covers the span: an assignment of its piece, else the oldest grant that is large enough.
+    fn take_permit(&mut self, peer: PeerId, span: BlockSpan) -> Option<Permit> {
+        let permits = &mut self.neighbors.get_mut(peer)?.permits;
+        let at = permits
+            .iter()
+            .position(|permit| permit.piece == Some(span.piece()))
+            .or_else(|| permits.iter().position(|permit| permit.piece.is_none() && permit.blocks >= span.count()))?;
+        let permit = permits.remove(at)?;
+        self.uplink.permitted_bytes -= permit.bytes;
+        Some(permit)
+    }
+
+    fn refuse(&mut self, peer: PeerId, req: RequestId, reason: u8) {
+        self.send(peer, Message::Refuse { req: req.0, reason, retry_after_ms: self.piece_time().as_ms() as u32 });
+    }
+
+    pub(super) fn on_decline(&mut self, peer: PeerId, piece: Option<u32>) {
+        let piece = match piece.map(|raw| self.geometry.piece(raw)) {
+            Some(None) => return self.fault(peer, Fault::Protocol),
+            Some(known) => known,
+            None => None,
+        };
+        let until = self.now + self.piece_time();
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        let Some(at) = neighbor.permits.iter().position(|permit| permit.piece == piece) else { return };
+        let permit = neighbor.permits.remove(at).expect("the position was just found");
+        self.uplink.permitted_bytes -= permit.bytes;
+        self.uplink.note_round_trip(self.now.since(permit.at));
+        match piece {
+            Some(piece) => self.assignment_declined(peer, piece),
+            None => {
+                neighbor.backoff_until = until;
+                self.wake_at(until);
+            }
+        }
+    }
+
+    pub(super) fn on_serve_ended(&mut self, peer: PeerId, req: RequestId, sent_bytes: u32, damaged: bool) {
+        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        let Some(at) = neighbor.serving.iter().position(|serving| serving.req == req) else { return };
+        let serving = neighbor.serving.swap_remove(at);
+        self.uplink.note_sent(self.now, serving.bytes, sent_bytes.into());
+        self.count_copies(u64::from(sent_bytes));
+        if damaged {
+            self.refuse(peer, req, REFUSE_NOT_HELD);
+            self.on_damaged(serving.span.piece());
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, peer: PeerId, req: RequestId) {
+        let serving = self.neighbors.get(peer).is_some_and(|neighbor| neighbor.serving.iter().any(|serving| serving.req == req));
+        if serving {
+            self.output(Output::StopServe { req, to: peer });
+        }
+    }
+
+    /// Takes back what a link that went down, or a lapsed permit, kept of the uplink.
+    pub(super) fn release_uplink(&mut self, permits: impl IntoIterator<Item = Permit>, serving: &[Serving]) {
+        for permit in permits {
+            self.uplink.permitted_bytes -= permit.bytes;
+        }
+        for serving in serving {
+            self.uplink.note_sent(self.now, serving.bytes, 0);
+        }
+    }
+
+    /// Permits that nobody used in time count as declined.
+    pub(super) fn lapse_permits(&mut self) {
+        let now = self.now;
+        let mut lapsed = Vec::new();
+        for neighbor in self.neighbors.iter_mut() {
+            while neighbor.permits.front().is_some_and(|permit| permit.at + PERMIT_LIFE <= now) {
+                lapsed.extend(neighbor.permits.pop_front().map(|permit| (neighbor.peer, permit)));
+                neighbor.backoff_until = now + PERMIT_LIFE;
+            }
+        }
+        for (peer, permit) in lapsed {
+            self.release_uplink([permit], &[]);
+            if let Some(piece) = permit.piece {
+                self.assignment_declined(peer, piece);
+            }
+        }
+    }
+
+    /// How long a whole piece takes on our uplink; 50 ms while unknown. At least 10 ms, so that refusals do not turn into chatter.
+    pub(super) fn piece_time(&self) -> Span {
+        match self.uplink.bytes_per_s() {
+            Some(rate) => Span::from_s(f64::from(self.geometry.piece_bytes()) / rate).clamp(Span::ms(10), Span::s(2)),
+            None => Span::ms(50),
+        }
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

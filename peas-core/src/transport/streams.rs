@@ -1,0 +1,142 @@
+//! The two halves of a TCP connection, sealed or in clear, below the frames.
+//!
+//! What always holds: no write can raise SIGPIPE; nothing is copied on a clear link but heads and short messages.
+
+use super::record::{Opener, Sealer};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// 16 KiB: heads and control messages on clear links; payload goes past it.
+const CLEAR_BUFFER_BYTES: usize = 16 << 10;
+
+/// Receiving half of a TCP link, below its frames.
+pub struct TcpInbound(pub(super) Inbound);
+
+pub(super) enum Inbound {
+    Clear(ClearReader),
+    Sealed(Box<Opener<OwnedReadHalf>>),
+}
+
+impl AsyncRead for TcpInbound {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Inbound::Clear(clear) => Pin::new(clear).poll_read(cx, into),
+            Inbound::Sealed(opener) => Pin::new(opener).poll_read(cx, into),
+        }
+    }
+}
+
+/// Sending half of a TCP link, below its frames.
+pub struct TcpOutbound(pub(super) Outbound);
+
+pub(super) enum Outbound {
+    Clear(NoSignal),
+    Sealed(Box<Sealer<NoSignal>>),
+}
+
+impl AsyncWrite for TcpOutbound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Outbound::Clear(clear) => Pin::new(clear).poll_write(cx, buf),
+            Outbound::Sealed(sealer) => Pin::new(sealer).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Outbound::Clear(clear) => Pin::new(clear).poll_write_vectored(cx, bufs),
+            Outbound::Sealed(sealer) => Pin::new(sealer).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Outbound::Clear(clear) => Pin::new(clear).poll_flush(cx),
+            Outbound::Sealed(sealer) => Pin::new(sealer).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Outbound::Clear(clear) => Pin::new(clear).poll_shutdown(cx),
+            Outbound::Sealed(sealer) => Pin::new(sealer).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A socket's sending half that cannot raise SIGPIPE: the standard library's vectored write would (it is `writev`).
+pub(super) struct NoSignal(pub(super) OwnedWriteHalf);
+
+impl AsyncWrite for NoSignal {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf) // `send` with MSG_NOSIGNAL
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let stream: &TcpStream = self.0.as_ref();
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            let sent = stream.try_io(Interest::WRITABLE, || {
+                Ok(sendmsg(stream, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // readiness is cleared: wait again
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A socket's receiving half behind a small buffer, which large reads go past.
+pub(super) struct ClearReader {
+    below: OwnedReadHalf,
+    buffer: Vec<u8>,
+    filled: std::ops::Range<usize>,
+}
+
+impl ClearReader {
+    pub(super) fn new(below: OwnedReadHalf, early: &[u8]) -> Self {
+        let mut buffer = vec![0; CLEAR_BUFFER_BYTES.max(early.len())];
+        buffer[..early.len()].copy_from_slice(early);
+        Self { below, buffer, filled: 0..early.len() }
+    }
+}
+
+impl AsyncRead for ClearReader {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.filled.is_empty() {
+            if into.remaining() >= this.buffer.len() {
+                return Pin::new(&mut this.below).poll_read(cx, into);
+            }
+            let mut room = ReadBuf::new(&mut this.buffer);
+            ready!(Pin::new(&mut this.below).poll_read(cx, &mut room))?;
+            this.filled = 0..room.filled().len();
+        }
+        let count = this.filled.len().min(into.remaining());
+        into.put_slice(&this.buffer[this.filled.start..this.filled.start + count]);
+        this.filled.start += count;
+        Poll::Ready(Ok(()))
+    }
+}

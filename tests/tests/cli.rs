@@ -1,0 +1,8 @@
+//! The `peas` program from outside: exit codes, messages, files. Sockets are on the loopback address.
+
+#[path = "cli/harness.rs"]
+mod harness;
+#[path = "cli/peas.rs"]
+mod peas;
+#[path = "cli/swarm.rs"]
+mod swarm;
