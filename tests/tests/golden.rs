@@ -60,7 +60,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("withdraw", Message::Withdraw { runs: vec![(131_071, 1)] }),
         ("credit", Message::Credit { pieces: 3, upload_bytes_per_s: 12_500_000 }),
         ("assign", Message::Assign { piece: 250, lease_ms: 10_000 }),
-        ("grant", Message::Grant { blocks: 64 }),
+        ("grant", Message::Grant { blocks: 64, spare: false }),
         ("decline a grant", Message::Decline { piece: None }),
         ("decline an assignment", Message::Decline { piece: Some(7) }),
         ("request", Message::Request { req: 1 << 32, piece: 7, first: 0, count: 64 }),

@@ -47,7 +47,7 @@ fn message(rng: &mut Rng) -> Message {
         3 => Message::Withdraw { runs },
         4 => Message::Credit { pieces: 3, upload_bytes_per_s: req },
         5 => Message::Assign { piece: need, lease_ms: queue_ms },
-        6 => Message::Grant { blocks: 64 },
+        6 => Message::Grant { blocks: 64, spare: false },
         7 => Message::Decline { piece: rng.chance(0.5).then_some(need) },
         8 => Message::Request { req, piece: need, first: rng.below(512) as u16, count: 1 + rng.below(512) as u16 },
         9 => Message::Refuse { req, reason: 1 + rng.below(2) as u8, retry_after_ms: queue_ms },
@@ -117,7 +117,7 @@ fn wrong_frame(rng: &mut Rng, category: u64, body: &[u8]) -> (WireError, WireErr
             (of(Message::Request { req: 1, piece: 1, first: n as u16, count: 0 }), WireError::BadValue("request for no blocks"))
         }
         18 => {
-            let past = Message::Request { req: 1, piece: 1, first: 1000, count: 25 + n as u16 };
+            let past = Message::Request { req: 1, piece: 1, first: 1000, count: 25 + n as u16, spare: false };
             (of(past), WireError::BadValue("request past the largest piece"))
         }
         _ => (of(Message::Refuse { req: 1, reason: 3 + (n % 250) as u8, retry_after_ms: 0 }), WireError::BadValue("reason")),

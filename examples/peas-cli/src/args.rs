@@ -7,7 +7,7 @@ use crate::units;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
 use peas_core::config::{Owner, Scope};
 use peas_core::unit::PeaId;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -145,15 +145,15 @@ pub struct PeaArgs {
 #[derive(ClapArgs)]
 #[command(next_help_heading = "Network")]
 pub struct NetArgs {
-    /// Where to accept peers, ADDR:PORT [default: an unused port on all addresses]
-    #[arg(long, value_name = "ADDR")]
+    /// Where to accept peers, ADDR:PORT or PORT [default: an unused port on all addresses]
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub listen: Option<SocketAddr>,
     /// Accept no peers, only dial
     #[arg(long, conflicts_with = "listen")]
     pub no_listen: bool,
-    /// One more address to try, ADDR:PORT (repeatable)
-    #[arg(long = "peer", value_name = "ADDR")]
-    pub peers: Vec<SocketAddr>,
+    /// One more peer to try, HOST:PORT (repeatable)
+    #[arg(long = "peer", value_name = "HOST:PORT", value_parser = resolve)]
+    pub peers: Vec<Resolved>,
     /// Bytes per second to send at most, e.g. 20M or 500K (K, M, G: powers of 1024)
     #[arg(long, value_name = "RATE", value_parser = units::size)]
     pub upload_limit: Option<u64>,
@@ -187,6 +187,33 @@ pub struct NetArgs {
     /// Time between two lines of progress, e.g. 10s or 200ms
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::duration)]
     pub progress_every: Duration,
+}
+
+/// Addresses of one name.
+#[derive(Clone)]
+pub struct Resolved(Vec<SocketAddr>);
+
+impl NetArgs {
+    /// Addresses to try beyond those of the pea.
+    pub fn peer_addrs(&self) -> Vec<SocketAddr> {
+        self.peers.iter().flat_map(|peer| peer.0.iter().copied()).collect()
+    }
+}
+
+/// "127.0.0.1:7000", "[::]:7000", or a port alone, which means all IPv4 addresses.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
+    }
+    text.parse().map_err(|_| "expected ADDR:PORT, as in 0.0.0.0:7000, or a port alone".into())
+}
+
+/// A name is looked up here: the library's options take addresses.
+fn resolve(text: &str) -> Result<Resolved, String> {
+    match text.to_socket_addrs() {
+        Ok(addrs) => Ok(Resolved(addrs.collect())),
+        Err(error) => Err(format!("expected HOST:PORT of a host that exists: {error}")),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -289,10 +316,13 @@ pub struct DemoArgs {
     /// How much content, in MiB
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub size_mib: u64,
-    /// What the distributor may send per second; clients are not limited
+    /// What the distributor may send per second; clients may send as fast as they can
     #[arg(long, default_value = "32M", value_name = "RATE", value_parser = units::size)]
     pub upload_limit: u64,
-    /// Kill the distributor once it has sent little more than one copy
+    /// What each client may receive per second [default: no limit; with --kill-origin half of what the distributor sends]
+    #[arg(long, value_name = "RATE", value_parser = units::size)]
+    pub download_limit: Option<u64>,
+    /// Kill the distributor half-way, as soon as each piece of what it has is with some client
     #[arg(long)]
     pub kill_origin: bool,
     /// Folder to work in [default: the system's temporary folder]
@@ -321,6 +351,16 @@ mod tests {
     #[test]
     fn the_words_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        assert_eq!(listen("7000"), Ok(([0, 0, 0, 0], 7000).into()));
+        assert_eq!(listen(":7000"), listen("0.0.0.0:7000"));
+        assert!(listen("[::1]:7000").is_ok_and(|addr| addr.is_ipv6()));
+        assert!(listen("70000").is_err() && listen("here").is_err());
+        assert_eq!(resolve("127.0.0.1:7000").map(|peer| peer.0), Ok(vec![([127, 0, 0, 1], 7000).into()]));
+        assert!(resolve("127.0.0.1").is_err());
     }
 
     #[test]

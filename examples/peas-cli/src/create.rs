@@ -111,7 +111,7 @@ fn report(args: &CreateArgs, path: &Path, created: &Created, signers: Vec<String
     }
     let port = manifest.owners().first().and_then(|owner| owner.addr.rsplit_once(':')).map_or("7000", |(_, port)| port);
     if manifest.owners().is_empty() {
-        out.note("nobody is named in it: clients need --peer ADDR:PORT, or create it with --owner HOST:PORT");
+        out.note("nobody is named in it: clients need --peer HOST:PORT, or create it with --owner HOST:PORT");
     }
     out.say("");
     out.say(&output::field("serve it", &format!("peas seed {} --file {} --listen 0.0.0.0:{port}", path.display(), args.source.display())));

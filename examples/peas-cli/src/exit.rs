@@ -65,7 +65,7 @@ impl Failure {
             3 => (DISK, "mend what the system says above, then run the same command: it resumes"),
             5 => (DISK, "move it away, or choose another place with --output"),
             6 => (BUSY, BUSY_HINT),
-            7 => (UNREACHABLE, "what is verified is kept: run the same command again later, or name a peer with --peer ADDR:PORT"),
+            7 => (UNREACHABLE, "what is verified is kept: run the same command again later, or name a peer with --peer HOST:PORT"),
             8 => (INTERRUPTED, "what is verified is kept: the same command resumes"),
             _ => (BUG, "please report this; what is verified on disk is safe, the same command resumes"),
         };

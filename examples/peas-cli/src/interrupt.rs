@@ -2,19 +2,17 @@
 //!
 //! A command that has something to say goodbye to calls [`graceful`] and ends by itself, shortly; all others are ended here, at
 //! once, which is harmless because every file is written beside its place and renamed. One signal is always enough: who promised
-//! to end and has not after [`GRACE_MAX`] is ended here too.
+//! to end within a time and has not is ended here too.
 
 use crate::exit::INTERRUPTED;
 use std::io::Read;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Longest time between a signal and the end of the process.
-const GRACE_MAX: Duration = Duration::from_secs(3);
-
-static GRACEFUL: AtomicBool = AtomicBool::new(false);
+/// Milliseconds that the command has promised to end within; 0: it has not.
+static GRACE_MS: AtomicU64 = AtomicU64::new(0);
 static ASKED: OnceLock<watch::Sender<bool>> = OnceLock::new();
 
 fn asked() -> &'static watch::Sender<bool> {
@@ -29,9 +27,9 @@ pub fn watch() {
     });
 }
 
-/// From now on the caller ends by itself when this says true.
-pub fn graceful() -> watch::Receiver<bool> {
-    GRACEFUL.store(true, Ordering::SeqCst);
+/// From now on the caller ends by itself, within this time, when this says true.
+pub fn graceful(within: Duration) -> watch::Receiver<bool> {
+    GRACE_MS.store(within.as_millis() as u64, Ordering::SeqCst);
     asked().subscribe()
 }
 
@@ -73,11 +71,12 @@ async fn listen() {
 }
 
 fn end() {
-    if !GRACEFUL.load(Ordering::SeqCst) || asked().send_replace(true) {
+    let grace_ms = GRACE_MS.load(Ordering::SeqCst);
+    if grace_ms == 0 || asked().send_replace(true) {
         std::process::exit(i32::from(INTERRUPTED));
     }
-    let _ = std::thread::Builder::new().name("last resort".into()).spawn(|| {
-        std::thread::sleep(GRACE_MAX);
+    let _ = std::thread::Builder::new().name("last resort".into()).spawn(move || {
+        std::thread::sleep(Duration::from_millis(grace_ms));
         std::process::exit(i32::from(INTERRUPTED));
     });
 }

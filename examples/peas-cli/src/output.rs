@@ -111,7 +111,7 @@ impl Output {
         }
     }
 
-    /// Where a session is. `remark` takes the place of the second line of numbers.
+    /// Where a session is, for people. `remark` takes the place of the second line of numbers.
     pub fn progress(&self, progress: &Progress, remark: Option<&str>) {
         match &self.style {
             Style::Terminal(screen) => {
@@ -119,7 +119,7 @@ impl Output {
                 screen.show([first, remark.map_or(second, |remark| format!("  {remark}"))]);
             }
             Style::Plain => note(&progress::line(progress)),
-            Style::Json => say(&progress::json(progress).to_string()),
+            Style::Json => {}
         }
     }
 

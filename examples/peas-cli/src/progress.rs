@@ -68,8 +68,8 @@ pub fn line(progress: &Progress) -> String {
     }
 }
 
-/// All there is, for programs.
-pub fn json(progress: &Progress) -> Value {
+/// For programs. `statistics`: the session's, of which one number is taken that people do not need.
+pub fn json(progress: &Progress, statistics: &Value) -> Value {
     json!({
         "event": "progress",
         "state": state_name(progress.state),
@@ -89,6 +89,7 @@ pub fn json(progress: &Progress) -> Value {
         "peers": progress.peers,
         "members": progress.members,
         "pieces_unavailable": progress.pieces_unavailable,
+        "pieces_alone": statistics["pieces_alone"],
         "origin_linked": progress.origin_linked,
     })
 }

@@ -14,14 +14,14 @@ pub fn run(args: SeedArgs) -> Result<(), Failure> {
     let pea = Pea::open(&args.pea, args.net.state_dir.as_deref())?;
     let place = source(&pea, args.file)?;
     let options = SeedOptions {
-        peers: args.net.peers.clone(),
+        peers: args.net.peer_addrs(),
         origin: !args.no_origin,
         check_first: args.check_first,
         region: args.net.region,
         ..SeedOptions::default()
     };
     let out = Output::new(args.net.json);
-    let job = Job { purpose: Purpose::Seed, pea, place, net: args.net, give_up: None, afterwards: String::new(), out };
+    let job = Job { purpose: Purpose::Seed, pea, place, net: args.net, give_up: None, afterwards: "sharing until stopped".into(), out };
     job.pea.announce(&job.out);
     job.out.field("serves", &format!("{} until stopped", job.place.display()));
     let engine = sharing::engine(&job.net)?;

@@ -14,6 +14,7 @@ use crate::refresh::Refresher;
 use crate::units;
 use peas_core::config::EngineConfig;
 use peas_core::event::{Event, PauseReason, Progress, State};
+use peas_core::unit::PeerId;
 use peas_core::{Engine, Session};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -35,6 +36,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// For the engine's threads, after that.
 const CLOSE: Duration = Duration::from_millis(1000);
 
+/// Longest time between being asked to end and the end of the process.
+const END_MAX: Duration = Duration::from_secs(3);
+
 /// What the session is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -50,7 +54,7 @@ pub struct Job {
     pub net: NetArgs,
     /// End when nothing arrived for this long.
     pub give_up: Option<Duration>,
-    /// Said after the content is whole: what happens next.
+    /// Said after the content is whole: what happens next. Empty: it leaves.
     pub afterwards: String,
     pub out: Output,
 }
@@ -84,7 +88,7 @@ impl Job {
 
     /// Until the session is over or the process is asked to end. Blocking.
     pub fn run(self, engine: Engine, session: Session) -> Result<(), Failure> {
-        let asked = interrupt::graceful();
+        let asked = interrupt::graceful(END_MAX);
         if self.net.while_stdin {
             interrupt::watch_stdin();
         }
@@ -92,7 +96,8 @@ impl Job {
             .enable_all()
             .build()
             .map_err(|error| Failure::new(BUG, format!("the system gives no event queue: {error}"), ""))?;
-        let mut watcher = Watcher::new(&self);
+        let leaving = self.afterwards.is_empty().then(|| engine.peer_id());
+        let mut watcher = Watcher::new(&self, leaving);
         let end = runtime.block_on(watcher.run(session, asked));
         self.out.clear();
         // Whatever hangs dies with the process.
@@ -130,7 +135,7 @@ enum End {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(job: &'a Job) -> Self {
+    fn new(job: &'a Job, leaving: Option<PeerId>) -> Self {
         let refreshed = if job.net.no_refresh { None } else { job.pea.path.as_deref() };
         let now = Instant::now();
         Self {
@@ -138,7 +143,7 @@ impl<'a> Watcher<'a> {
             started: now,
             installed: false,
             failure: None,
-            refresher: Refresher::new(refreshed),
+            refresher: Refresher::new(refreshed, leaving),
             shown: None,
             shown_line: None,
             alone: Alone::default(),
@@ -149,8 +154,8 @@ impl<'a> Watcher<'a> {
     async fn run(&mut self, session: Session, asked: watch::Receiver<bool>) -> Result<(), Failure> {
         let end = self.until_end(&session, asked).await;
         let last = session.progress();
-        self.show(&last, None);
-        let stats = session.stats_json();
+        self.show(&session, &last, None);
+        let stats = statistics(&session);
         if !matches!(end, End::Over) {
             session.leave(GRACE).await;
         }
@@ -188,7 +193,7 @@ impl<'a> Watcher<'a> {
     fn look(&mut self, session: &Session) -> bool {
         let progress = session.progress();
         let remark = self.loneliness(&progress);
-        self.show(&progress, remark.as_deref());
+        self.show(session, &progress, remark.as_deref());
         if self.installed || (self.job.purpose == Purpose::Seed && progress.state == State::Sharing) {
             self.refresher.tick(session);
         }
@@ -199,7 +204,7 @@ impl<'a> Watcher<'a> {
         self.job.give_up.is_some_and(|patience| self.moved.1.elapsed() >= patience)
     }
 
-    fn show(&mut self, progress: &Progress, remark: Option<&str>) {
+    fn show(&mut self, session: &Session, progress: &Progress, remark: Option<&str>) {
         let out = &self.job.out;
         let seen = (progress.state, progress.bytes_done, progress.bytes_sent);
         if !out.is_terminal() {
@@ -215,7 +220,11 @@ impl<'a> Watcher<'a> {
             self.shown = Some(Instant::now());
             self.shown_line = Some(seen);
         }
-        out.progress(progress, remark);
+        if out.is_json() {
+            out.event(&progress::json(progress, &statistics(session)));
+        } else {
+            out.progress(progress, remark);
+        }
     }
 
     /// What to say about nobody being reachable, if that is so. Says it too, now and then, where nothing is drawn in place.
@@ -229,9 +238,9 @@ impl<'a> Watcher<'a> {
         if waited < ALONE_AFTER {
             return None;
         }
-        let addresses = pea::addresses(&self.job.pea.manifest).len() + self.job.net.peers.len();
+        let addresses = pea::addresses(&self.job.pea.manifest).len() + self.job.net.peer_addrs().len();
         let asks = match addresses {
-            0 => "the pea names nobody; use --peer ADDR:PORT".into(),
+            0 => "the pea names nobody; use --peer HOST:PORT".into(),
             1 => "still trying 1 address".into(),
             many => format!("still trying {many} addresses"),
         };
@@ -309,9 +318,9 @@ impl<'a> Watcher<'a> {
     }
 
     /// The last words, for whoever keeps accounts.
-    fn conclude(&self, last: &Progress, stats: &str) {
+    fn conclude(&self, last: &Progress, stats: &Value) {
         let out = &self.job.out;
-        out.event(&json!({"event": "stats", "stats": serde_json::from_str::<Value>(stats).unwrap_or(Value::Null)}));
+        out.event(&json!({"event": "stats", "stats": stats}));
         if last.bytes_sent > 0 {
             out.field("sent", &units::bytes(last.bytes_sent));
         }
@@ -322,9 +331,14 @@ impl<'a> Watcher<'a> {
         Failure::new(
             UNREACHABLE,
             format!("gave up: nothing arrived for {waited}"),
-            "what is verified is kept: run the same command again later, or name a peer with --peer ADDR:PORT",
+            "what is verified is kept: run the same command again later, or name a peer with --peer HOST:PORT",
         )
     }
+}
+
+/// All that the library counts.
+fn statistics(session: &Session) -> Value {
+    serde_json::from_str(&session.stats_json()).unwrap_or(Value::Null)
 }
 
 fn received(progress: &Progress) -> String {

@@ -86,12 +86,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// "4.2 s", "37 s", "3 min 20 s", "2 h 5 min", "3 d 4 h".
+/// "4 s", "4.2 s", "37 s", "3 min 20 s", "2 h 5 min", "3 d 4 h".
 pub fn time(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
-        0..10 => format!("{:.1} s", duration.as_secs_f64()),
-        10..60 => format!("{seconds} s"),
+        0..10 if duration.subsec_millis() > 0 => format!("{:.1} s", duration.as_secs_f64()),
+        0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),

@@ -2,7 +2,8 @@
 //!
 //! Part of the driver, in a file of its own: what happens when, seen from the host. The machine knows none of it.
 
-use super::driver::{Driver, Place};
+use super::driver::Driver;
+use super::task::Place;
 use super::works::Report;
 use crate::config::SeedPolicy;
 use crate::event::{Event, PauseReason, Progress, State};

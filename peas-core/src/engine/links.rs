@@ -27,7 +27,6 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// One link.
 pub(super) struct LinkHandle {
     pub(super) no: LinkNo,
-    pub(super) peer: PeerId,
     pub(super) addr: SocketAddr,
     pub(super) dialed: bool,
     pub(super) fetches: Arc<FetchBox>,
@@ -126,7 +125,7 @@ impl Links {
             write_token.cancel();
         });
         let dialed = dialed.is_some();
-        let handle = LinkHandle { no, peer, addr, dialed, fetches, serves, serving: BTreeSet::new(), control, token };
+        let handle = LinkHandle { no, addr, dialed, fetches, serves, serving: BTreeSet::new(), control, token };
         self.peers.insert(no, peer);
         self.by_peer.insert(peer, handle);
     }

@@ -25,13 +25,14 @@ mod reader;
 mod recorder;
 mod runtime;
 mod scope;
+mod task;
 mod throttle;
 mod works;
 mod writer;
 
 pub(crate) use clock::unix_s;
-pub(crate) use driver::{Handle, Place, Task, run};
 pub(crate) use runtime::without_signals;
+pub(crate) use task::{Handle, Place, Task, run};
 
 use crate::Error;
 use crate::config::{EngineConfig, Scope};
@@ -41,11 +42,13 @@ use crate::wire::Hello;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use throttle::Throttle;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -93,6 +96,10 @@ pub(crate) struct Shared {
     scope: Scope,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) disk_threads: usize,
+    /// When a close in progress must be over.
+    pub(crate) close_by: OnceLock<Instant>,
+    /// What sessions had to leave behind so far.
+    pub(crate) aborted: AtomicU32,
 }
 
 impl Shared {
@@ -121,6 +128,8 @@ impl Shared {
             scope: config.scope,
             state_dir: config.state_dir,
             disk_threads: if config.disk_threads == 0 { 2 } else { config.disk_threads },
+            close_by: OnceLock::new(),
+            aborted: AtomicU32::new(0),
         });
         if listen.is_some() {
             shared.tracker.spawn_on(accept::accept_all(shared.clone()), &shared.handle);

@@ -77,9 +77,8 @@ mod tests {
         let runtime = build(1).unwrap();
         assert_eq!(blocked(), before);
         assert_eq!(before & SOME, 0, "the control: a test thread takes signals");
-        let (worker, blocking) = runtime.block_on(async {
-            (tokio::spawn(async { blocked() }).await.unwrap(), tokio::task::spawn_blocking(blocked).await.unwrap())
-        });
+        let (worker, blocking) = runtime
+            .block_on(async { (tokio::spawn(async { blocked() }).await.unwrap(), tokio::task::spawn_blocking(blocked).await.unwrap()) });
         assert_eq!(worker & SOME, SOME);
         assert_eq!(blocking & SOME, SOME);
     }

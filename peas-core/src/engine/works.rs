@@ -65,7 +65,6 @@ pub(super) enum What {
 
 /// What a session's tasks share.
 pub(super) struct Works {
-    pub(super) me: PeerId,
     pub(super) pea: Arc<TrustedManifest>,
     pub(super) geometry: Geometry,
     pub(super) storage: Storage,

@@ -140,7 +140,9 @@ impl Writer {
             }
             if let Some(ahead) = &mut reading {
                 let done = poll_once(ahead.read.as_mut()).await;
-                if sending.is_none() && let Some((end, share)) = done {
+                if sending.is_none()
+                    && let Some((end, share)) = done
+                {
                     sending = Some(Sending { req: ahead.req, end, sent: 0, _share: share });
                     reading = None;
                     continue;

@@ -24,16 +24,17 @@ pub(super) const ENTRIES_MAX: usize = 1_000_000;
 /// Most sections: those of this version and some extensions.
 pub(super) const SECTIONS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 256 << 10;
-/// Longest unpacked tree. A million entries take about 30 MiB.
+/// Longest unpacked tree: 64 bytes for each entry that there may be, of which names that share their folders leave most unused.
 const TREE_BYTES_MAX: usize = 64 << 20;
-/// A packed tree may be this much larger than it is packed, beyond the first MiB. Real trees pack 3 to 20 times.
+/// A packed tree may be this much larger than it is packed, beyond the first MiB. A tree that
+/// packs better than that is stored plain.
 const TREE_RATIO_MAX: usize = 200;
 const TREE_FREE_BYTES: usize = 1 << 20;
 /// Most bytes in all paths together: front-coding could say a gigabyte in a few.
 pub(super) const PATHS_BYTES_MAX: usize = 128 << 20;
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
-/// Packing level: 12 takes 0.4 s for 170,000 files and what it gains over 3 is 15 %.
+/// Packing level: a pea of 170,000 files is made in 0.25 s with it (2 cores, 2026-11; the test prints the time).
 const ZSTD_LEVEL: i32 = 12;
 const POLICY_OPEN: u8 = 0;
 

@@ -18,7 +18,7 @@ const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 15;
 const ENTRY_BYTES: usize = 73;
 const ED25519: u8 = 1;
-/// Longest body: what libraries of this kind take several times over, and still read in a moment.
+/// Longest body: ten times a pea of 170,000 files, which has 6.4 MB.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 20;
 /// Most signatures.
 pub(super) const SIGNATURES_MAX: usize = 16;

@@ -218,7 +218,7 @@ fn hash_tree(tree: &Tree, geometry: &Geometry, threads: usize, single_file: bool
     let parts = Mutex::new(vec![[0; 32]; slots]);
     let hashes = Mutex::new(vec![*blake3::hash(b"").as_bytes(); files.len()]);
     let meter = Meter::new(geometry.total_bytes(), on_bytes);
-    each(threads, work.len(), &|at, buf| {
+    each(threads, work.len(), |at, buf| {
         if buf.is_empty() {
             buf.resize(geometry.piece_bytes() as usize, 0);
         }

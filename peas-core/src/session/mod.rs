@@ -23,6 +23,7 @@ use crate::unit::PeerId;
 use crate::wire::MemberRecord;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -182,22 +183,26 @@ impl Engine {
     pub fn close(&self, timeout: Duration) -> bool {
         let start = Instant::now();
         let left = || timeout.saturating_sub(start.elapsed());
-        let shared = self.inner.shared.clone();
+        let shared = &self.inner.shared;
+        // Sessions end a little earlier, so that threads have time to end, too.
+        shared.close_by.get_or_init(|| tokio::time::Instant::now() + timeout.mul_f64(0.9));
         shared.token.cancel();
         shared.tracker.close();
         let (done_tx, done) = std::sync::mpsc::channel();
         let tracker = shared.tracker.clone();
-        shared.handle.spawn(async move {
-            tracker.wait().await;
-            // The receiver is gone when time is up.
-            let _ = done_tx.send(());
-        });
-        let in_time = done.recv_timeout(left()).is_ok();
+        if !tracker.is_empty() {
+            shared.handle.spawn(async move {
+                tracker.wait().await;
+                // The receiver is gone when time is up.
+                let _ = done_tx.send(());
+            });
+        }
+        let in_time = shared.tracker.is_empty() || done.recv_timeout(left()).is_ok();
         let runtime = self.inner.runtime.lock().expect("nothing panics while holding it").take();
         if let Some(runtime) = runtime {
             runtime.shutdown_timeout(left());
         }
-        in_time && (timeout.is_zero() || start.elapsed() < timeout)
+        in_time && shared.aborted.load(Ordering::Relaxed) == 0 && start.elapsed() < timeout.max(Duration::from_millis(1))
     }
 }
 

@@ -126,7 +126,9 @@ fn keys_of(how: &Trust) -> String {
             sorted.sort_unstable();
             sorted.dedup();
             let mut hasher = blake3::Hasher::new_derive_key("peas 2026 key set");
-            sorted.iter().for_each(|key| drop(hasher.update(key)));
+            for key in &sorted {
+                hasher.update(key);
+            }
             hasher.update(&[*threshold]);
             hasher.finalize().to_hex().to_string()
         }

@@ -45,7 +45,7 @@ pub fn verify(pea: &TrustedManifest, place: &Path, on_bytes: OnBytes<'_>) -> Res
     let geometry = pea.geometry();
     let (good_count, meter) = (AtomicU32::new(0), Meter::new(geometry.total_bytes(), on_bytes));
     let pieces: Vec<_> = geometry.pieces().collect();
-    each_piece(hashers(), geometry, &pieces, &|piece, buf| {
+    each_piece(hashers(), geometry, &pieces, |piece, buf| {
         let range = geometry.bytes_of(piece);
         let read = tree.read(range.clone(), buf).is_ok();
         if read && hash::piece_cv(geometry, piece, buf) == *pea.piece_cv(piece) {

@@ -83,8 +83,18 @@ fn survivals(waiting: usize, seed: u64) -> Vec<Box<dyn Fn(usize) -> Survival>> {
     all
 }
 
+/// A file of the user's in the old tree: it must be there after every crash.
+const SETTINGS: (&str, &[u8]) = ("dest/a/settings", b"mine");
+
 /// The rules, judged on a machine that has just come back. Gives the first one broken.
-fn judge(fixture: &Fixture, old: Option<&Fixture>, told: &Told, volume: &FaultyVolume, power_lost: bool) -> Result<(), String> {
+fn judge(
+    fixture: &Fixture,
+    old: Option<&Fixture>,
+    told: &Told,
+    volume: &FaultyVolume,
+    power_lost: bool,
+    had_settings: bool,
+) -> Result<(), String> {
     let whole = fixture.is_installed(volume);
     if told.installed && !whole {
         return Err("an acknowledged installation is lost".into());
@@ -117,9 +127,15 @@ fn judge(fixture: &Fixture, old: Option<&Fixture>, told: &Told, volume: &FaultyV
         }
     }
     drop(found);
+    if had_settings && volume.bytes_at(Path::new(SETTINGS.0)).as_deref() != Some(SETTINGS.1) {
+        return Err("a file of the user's is lost".into());
+    }
     let again = install(fixture, volume, Planted::Nothing);
     if !again.installed || !fixture.is_installed(volume) {
         return Err("the installation could not be finished afterwards".into());
+    }
+    if had_settings && volume.bytes_at(Path::new(SETTINGS.0)).as_deref() != Some(SETTINGS.1) {
+        return Err("a file of the user's is lost at the end".into());
     }
     Ok(())
 }
@@ -129,6 +145,7 @@ fn judge(fixture: &Fixture, old: Option<&Fixture>, told: &Told, volume: &FaultyV
 fn every_crash(fixture: &Fixture, old: Option<&Fixture>, start: &FaultyVolume, planted: Planted) -> (u64, Option<String>) {
     let rehearsal = start.fork();
     assert!(install(fixture, &rehearsal, planted).installed);
+    let had_settings = start.bytes_at(Path::new(SETTINGS.0)).is_some();
     let calls = rehearsal.calls();
     let mut states = 0;
     for call in 0..=calls {
@@ -137,13 +154,13 @@ fn every_crash(fixture: &Fixture, old: Option<&Fixture>, start: &FaultyVolume, p
         let told = install(fixture, &volume, planted);
         let killed = volume.after_kill();
         states += 1;
-        if let Err(broken) = judge(fixture, old, &told, &killed, false) {
+        if let Err(broken) = judge(fixture, old, &told, &killed, false, had_settings) {
             return (states, Some(format!("kill at call {call} of {calls}: {broken}")));
         }
         for (which, survives) in survivals(volume.waiting(), call).iter().enumerate() {
             states += 1;
             let back = volume.after_power_loss(survives);
-            if let Err(broken) = judge(fixture, old, &told, &back, true) {
+            if let Err(broken) = judge(fixture, old, &told, &back, true, had_settings) {
                 return (states, Some(format!("power loss {which} at call {call} of {calls}: {broken}")));
             }
         }
@@ -176,7 +193,7 @@ fn no_crash_of_a_single_file_breaks_a_rule() {
 fn no_crash_of_an_update_breaks_a_rule() {
     let old = mixed(50);
     let start = with_old(&old);
-    start.plant("dest/a/settings", b"mine");
+    start.plant(SETTINGS.0, SETTINGS.1);
     assert_eq!(every_crash(&mixed(1), Some(&old), &start, Planted::Nothing).1, None);
 }
 
@@ -185,6 +202,7 @@ fn no_crash_of_an_update_without_exchange_breaks_a_rule() {
     let old = mixed(50);
     let start = with_old(&old);
     start.without_exchange();
+    start.plant(SETTINGS.0, SETTINGS.1);
     assert_eq!(every_crash(&mixed(1), Some(&old), &start, Planted::Nothing).1, None);
 }
 
@@ -204,16 +222,21 @@ fn planted_bugs_are_caught() {
 #[test]
 fn an_update_keeps_what_is_not_ours() {
     let (old, new) = (mixed(50), mixed(1));
-    for exchange in [true, false] {
+    for (exchange, links) in [(true, true), (false, true), (true, false), (false, false)] {
         let volume = with_old(&old);
         if !exchange {
             volume.without_exchange();
         }
+        if !links {
+            volume.without_links();
+        }
+        volume.plant("dest/hollow/log", b"kept");
         volume.plant("dest/a/settings", b"mine");
         volume.plant("dest/saves/1/game", b"also mine");
         assert!(install(&new, &volume, Planted::Nothing).installed);
         assert!(new.is_installed(&volume));
         assert_eq!(volume.bytes_at(Path::new("dest/a/settings")).as_deref(), Some(&b"mine"[..]));
+        assert_eq!(volume.bytes_at(Path::new("dest/hollow/log")).as_deref(), Some(&b"kept"[..]));
         assert_eq!(volume.bytes_at(Path::new("dest/saves/1/game")).as_deref(), Some(&b"also mine"[..]));
     }
 }
@@ -314,7 +337,7 @@ fn a_failed_sync_is_not_believed_when_repeated() {
     let back = volume.after_power_loss(&|_| Survival::Lost);
     let found = fixture.open(&back).unwrap();
     assert!(found.store.state().held.contains(first));
-    assert_eq!(judge(&fixture, None, &Told { flushed: vec![first], installed: false }, &back.fork(), true), Ok(()));
+    assert_eq!(judge(&fixture, None, &Told { flushed: vec![first], installed: false }, &back.fork(), true, false), Ok(()));
 }
 
 #[test]

@@ -5,93 +5,13 @@
 //! order, with writes whole, absent or torn in the middle. A failed sync throws the waiting bytes away while the running system goes
 //! on showing them, as Linux does. Nothing is kinder than a real disk; a rename is one step, as POSIX wants.
 
+use super::faulty_nodes::{Change, Ino, Node, Nodes};
 use super::volume::{Access, Kind, LockGuard, Stat, Volume, VolumeFile};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-
-type Ino = u64;
-
-#[derive(Clone, Debug)]
-enum Node {
-    File(Vec<u8>),
-    Directory(BTreeMap<OsString, Ino>),
-    Symlink(String),
-}
-
-/// One change that may or may not survive.
-#[derive(Clone, Debug)]
-enum Change {
-    Write { ino: Ino, offset: u64, bytes: Vec<u8> },
-    SetLen { ino: Ino, bytes: u64 },
-    Name { dir: Ino, name: OsString, ino: Ino },
-    Unname { dir: Ino, name: OsString },
-    Rename { from: (Ino, OsString), to: (Ino, OsString), ino: Ino },
-    Exchange { a: (Ino, OsString), b: (Ino, OsString) },
-}
-
-impl Change {
-    fn is_data_of(&self, file: Ino) -> bool {
-        matches!(self, Change::Write { ino, .. } | Change::SetLen { ino, .. } if *ino == file)
-    }
-
-    fn touches(&self, directory: Ino) -> bool {
-        match self {
-            Change::Name { dir, .. } | Change::Unname { dir, .. } => *dir == directory,
-            Change::Rename { from: a, to: b, .. } | Change::Exchange { a, b } => a.0 == directory || b.0 == directory,
-            _ => false,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Nodes(BTreeMap<Ino, Node>);
-
-impl Nodes {
-    fn dir(&mut self, ino: Ino) -> Option<&mut BTreeMap<OsString, Ino>> {
-        match self.0.get_mut(&ino) {
-            Some(Node::Directory(names)) => Some(names),
-            _ => None,
-        }
-    }
-
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Write { ino, offset, bytes } => {
-                if let Some(Node::File(data)) = self.0.get_mut(ino) {
-                    let end = *offset as usize + bytes.len();
-                    data.resize(data.len().max(end), 0);
-                    data[*offset as usize..end].copy_from_slice(bytes);
-                }
-            }
-            Change::SetLen { ino, bytes } => {
-                if let Some(Node::File(data)) = self.0.get_mut(ino) {
-                    data.resize(*bytes as usize, 0);
-                }
-            }
-            Change::Name { dir, name, ino } => {
-                self.dir(*dir).map(|names| names.insert(name.clone(), *ino));
-            }
-            Change::Unname { dir, name } => {
-                self.dir(*dir).map(|names| names.remove(name));
-            }
-            Change::Rename { from, to, ino } => {
-                self.dir(from.0).map(|names| names.remove(&from.1));
-                self.dir(to.0).map(|names| names.insert(to.1.clone(), *ino));
-            }
-            Change::Exchange { a, b } => {
-                let first = self.dir(a.0).and_then(|names| names.get(&a.1).copied());
-                let second = self.dir(b.0).and_then(|names| names.get(&b.1).copied());
-                if let (Some(first), Some(second)) = (first, second) {
-                    self.dir(a.0).map(|names| names.insert(a.1.clone(), second));
-                    self.dir(b.0).map(|names| names.insert(b.1.clone(), first));
-                }
-            }
-        }
-    }
-}
 
 /// What happens at a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +32,7 @@ struct Machine {
     calls: u64,
     fault: Option<(u64, Fault)>,
     no_exchange: bool,
+    no_links: bool,
     locked: Vec<PathBuf>,
     free_bytes: u64,
 }
@@ -138,6 +59,7 @@ impl FaultyVolume {
             calls: 0,
             fault: None,
             no_exchange: false,
+            no_links: false,
             locked: Vec::new(),
             free_bytes: u64::MAX,
         })))
@@ -158,6 +80,7 @@ impl FaultyVolume {
             calls: 0,
             fault: None,
             no_exchange: m.no_exchange,
+            no_links: m.no_links,
             locked: Vec::new(),
             free_bytes: m.free_bytes,
         })))
@@ -178,6 +101,10 @@ impl FaultyVolume {
 
     pub fn without_exchange(&self) {
         self.machine().no_exchange = true;
+    }
+
+    pub fn without_links(&self) {
+        self.machine().no_links = true;
     }
 
     pub fn set_free_bytes(&self, bytes: u64) {
@@ -223,17 +150,12 @@ impl FaultyVolume {
 
     /// Writes a file behind everybody's back, durable at once; makes its directories.
     pub fn plant(&self, path: &str, bytes: &[u8]) {
-        let volume = self.fork_handle();
         let path = Path::new(path);
-        super::volume::make_dirs(&volume, path.parent().expect("a file has a parent")).expect("made");
-        let file = volume.open(path, Access::Create).expect("opened");
+        super::volume::make_dirs(self, path.parent().expect("a file has a parent")).expect("made");
+        let file = self.open(path, Access::Create).expect("opened");
         file.set_len(0).expect("cut");
         super::volume::write_all_at(&*file, bytes, 0).expect("written");
         self.settle();
-    }
-
-    fn fork_handle(&self) -> Self {
-        self.clone()
     }
 
     /// All bytes of a file as the running system shows them.
@@ -427,6 +349,9 @@ impl Volume for FaultyVolume {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut m = self.enter(true)?;
+        if m.no_links {
+            return Err(errno(Errno::PERM));
+        }
         let ino = m.find(from)?;
         let (dir, name) = m.place(to)?;
         if m.find(to).is_ok() {

@@ -9,6 +9,7 @@
 //! paths), `journal`, `lock`, and `state.json` for people. Tasks: the threads of `workers.rs`, which end with the last handle or at
 //! [`Storage::close`]. What to fetch and when to give up is decided elsewhere.
 
+mod carry;
 mod files;
 mod journal;
 mod open;
@@ -26,6 +27,8 @@ mod workers;
 mod crash_tests;
 #[cfg(test)]
 mod faulty;
+#[cfg(test)]
+mod faulty_nodes;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

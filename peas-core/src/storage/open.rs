@@ -105,6 +105,9 @@ impl Opening<'_> {
             }
             good_at_dest = Some(good);
         }
+        if !self.pea.is_single_file() && kind_at(&*self.volume, &self.name).map_err(store.failure("examine", &self.name))?.is_some() {
+            store.foreign(&self.name)?;
+        }
         let lock = match locked {
             Some(lock) => lock,
             None => self.lock(&store)?.ok_or_else(|| Error::Busy { path: self.root.join(&self.name) })?,
@@ -127,10 +130,18 @@ impl Opening<'_> {
         match kind_at(&*self.volume, &self.name).map_err(store.failure("examine", &self.name))? {
             Some(kind) if kind != wanted => {
                 let what = format!("a {} is in the way", if kind == Kind::Directory { "folder" } else { "file" });
-                Err(Error::Content { path: self.root.join(&self.name), what })
+                return Err(Error::Content { path: self.root.join(&self.name), what });
             }
-            _ => Ok(()),
+            Some(_) => {}
+            None => return Ok(()),
         }
+        // A place where another file system begins cannot be exchanged: better said now than after the last byte.
+        let device = |path: &Path| self.volume.stat(path).map(|stat| stat.device).map_err(store.failure("examine", path));
+        if device(&self.name)? != device(Path::new(""))? {
+            let what = "is a mount point; install into a folder inside it";
+            return Err(Error::Content { path: self.root.join(&self.name), what: what.into() });
+        }
+        Ok(())
     }
 
     fn installed(&self, store: Store, stats: Vec<Option<Stat>>) -> Result<Found, Error> {
@@ -308,7 +319,7 @@ impl Opening<'_> {
         let geometry = self.pea.geometry();
         let good = Mutex::new(PieceSet::empty(geometry));
         let meter = Meter::new(pieces.iter().map(|&piece| u64::from(geometry.len_of(piece))).sum(), self.on_bytes);
-        each_piece(self.hashers, geometry, pieces, &|piece, buf| {
+        each_piece(self.hashers, geometry, pieces, |piece, buf| {
             let long_enough = tree
                 .map
                 .segments(geometry.bytes_of(piece))
@@ -361,7 +372,7 @@ impl Opening<'_> {
         }
         let source = reuse::source(&self.pea, &store.target, stats, self.on_bytes)?;
         let meter = Meter::new(missing.iter().map(|&piece| u64::from(geometry.len_of(piece))).sum(), self.on_bytes);
-        each_piece(self.hashers, geometry, &missing, &|piece, buf| {
+        each_piece(self.hashers, geometry, &missing, |piece, buf| {
             if source.read(geometry.bytes_of(piece), buf).is_ok() && hash::piece_cv(geometry, piece, buf) == *self.pea.piece_cv(piece) {
                 match store.write(piece, buf) {
                     // A full disk here is the engine's to handle, when it commits what it fetched.

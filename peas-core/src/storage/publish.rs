@@ -12,7 +12,7 @@ use super::volume::{Access, Kind, kind_at, make_dirs, remove_tree};
 use crate::manifest::EntryKind;
 use crate::unit::PieceIdx;
 use crate::{Error, hash};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -123,42 +123,6 @@ impl Store {
         Ok(())
     }
 
-    /// Gives everything in the old tree that the content does not know a second name in the new one.
-    pub(super) fn carry_over(&self, old: &Path, new: &Path) -> Result<(), Error> {
-        let ours: HashSet<&Path> = self.pea.entries().iter().map(|entry| Path::new(&entry.path)).collect();
-        let our_dirs: HashSet<&Path> = ours.iter().flat_map(|path| path.ancestors().skip(1)).collect();
-        let mut dirs = vec![PathBuf::new()];
-        while let Some(dir) = dirs.pop() {
-            let from_dir = join(old, &dir);
-            for (name, kind) in self.volume.list(&from_dir).map_err(self.failure("list", &from_dir))? {
-                let path = dir.join(name);
-                let (from, to) = (join(old, &path), join(new, &path));
-                let in_the_way = path.ancestors().skip(1).any(|above| ours.contains(above) && !our_dirs.contains(above));
-                if kind == Kind::Directory {
-                    // A directory of the old version that is a file now: fine if it held nothing but ours, judged at its files.
-                    if !ours.contains(path.as_path()) && !in_the_way {
-                        self.state().dirty_dirs.extend(make_dirs(&*self.volume, &to).map_err(self.failure("make", &to))?);
-                    }
-                    dirs.push(path);
-                    continue;
-                }
-                if ours.contains(path.as_path()) {
-                    continue;
-                }
-                if in_the_way || our_dirs.contains(path.as_path()) {
-                    let what = "would be lost: the content has another kind of entry at this place";
-                    return Err(Error::Content { path: self.root.join(from), what: what.into() });
-                }
-                match self.volume.link(&from, &to) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    other => other.map_err(self.failure("carry over", &from))?,
-                }
-                self.state().dirty_dirs.insert(to.parent().unwrap_or(Path::new("")).to_path_buf());
-            }
-        }
-        Ok(())
-    }
-
     fn switch_names(&self) -> Result<(), Error> {
         let (new, dest) = (&self.staged.base, &self.target.base);
         let there = kind_at(&*self.volume, dest).map_err(self.failure("examine", dest))?;
@@ -230,10 +194,6 @@ impl Store {
         let _ = remove_tree(&*self.volume, &self.staging);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-fn join(base: &Path, path: &Path) -> PathBuf {
-    if path.as_os_str().is_empty() { base.to_path_buf() } else { base.join(path) }
 }
 
 fn cannot_exchange(error: &io::Error) -> bool {

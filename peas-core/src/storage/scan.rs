@@ -32,7 +32,7 @@ pub(crate) fn hashers() -> usize {
 }
 
 /// Runs `work` for each of `count` positions on this many threads; stops at the first error. On one thread in order.
-pub(crate) fn each(threads: usize, count: usize, work: &(dyn Fn(usize, &mut Vec<u8>) -> Result<(), Error> + Sync)) -> Result<(), Error> {
+pub(crate) fn each(threads: usize, count: usize, work: impl Fn(usize, &mut Vec<u8>) -> Result<(), Error> + Sync) -> Result<(), Error> {
     let (next, stop, failed) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
     let run = || {
         let mut buf = Vec::new();
@@ -69,9 +69,9 @@ pub(crate) fn each_piece(
     threads: usize,
     geometry: &Geometry,
     pieces: &[PieceIdx],
-    work: &(dyn Fn(PieceIdx, &mut [u8]) -> Result<(), Error> + Sync),
+    work: impl Fn(PieceIdx, &mut [u8]) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
-    each(threads, pieces.len(), &|at, buf| {
+    each(threads, pieces.len(), |at, buf| {
         let len = geometry.len_of(pieces[at]) as usize;
         if buf.len() < len {
             buf.resize(geometry.piece_bytes() as usize, 0);

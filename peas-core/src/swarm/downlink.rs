@@ -40,11 +40,23 @@ pub(super) struct Downlink {
     pub wasted_bytes: u64,
 }
 
-/// Pieces that may be outstanding however slow we are: below it, many slow senders could not be used at once.
-const WINDOW_PIECES_MIN: u64 = 8;
+/// Pieces that may be outstanding however slow we are. 4: with fewer the downlink runs dry between two requests, with more several
+/// senders wait behind our downlink who could have served others.
+const WINDOW_PIECES: u64 = 4;
+
+/// The same when the sender has nobody else to serve: then it may as well wait for us, and many slow senders can add up.
+const WINDOW_PIECES_SPARE: u64 = 16;
+
+/// What may be outstanding on fast links, in seconds of what we receive.
+const WINDOW_S: f64 = 0.05;
+const WINDOW_SPARE_S: f64 = 0.5;
 
 /// A request is late when nothing of it came for this long, or for four times what it should take.
 const PATIENCE_MIN: Span = Span::s(5);
+
+/// What a request takes before its first byte comes, at least. 0.1 s: a long round trip and a little queue; without it every request
+/// that is a round trip old looks late, and requests are stolen to and fro.
+const REQUEST_S: f64 = 0.1;
 
 /// In the tail, a request is taken over if its sender would need this many times longer than the one that grants.
 const STEAL_IN_TAIL: f64 = 1.3;
@@ -88,11 +100,11 @@ impl Fetch {
 }
 
 impl Swarm {
-    pub(super) fn on_grant(&mut self, peer: PeerId, blocks: u16) {
+    pub(super) fn on_grant(&mut self, peer: PeerId, blocks: u16, spare: bool) {
         if blocks == 0 {
             return self.fault(peer, Fault::Protocol);
         }
-        let span = if self.may_fetch_from(peer) { self.choose(peer, blocks) } else { None };
+        let span = if self.may_fetch_from(peer, spare) { self.choose(peer, blocks) } else { None };
         match span {
             Some(span) => self.fetch(peer, span, false),
             None => self.send(peer, Message::Decline { piece: None }),
@@ -119,21 +131,28 @@ impl Swarm {
         self.paused || self.leaving || self.disk_holds
     }
 
-    fn may_fetch_from(&self, peer: PeerId) -> bool {
+    fn may_fetch_from(&self, peer: PeerId, spare: bool) -> bool {
         let Some(neighbor) = self.neighbors.get(peer) else { return false };
         !self.is_holding_off()
             && neighbor.told_held
             && (neighbor.proven || neighbor.fetches.is_empty())
             && self.downlink.fetches.len() < self.limits.fetches_max.into()
-            && self.downlink.outstanding_bytes < self.window_bytes()
+            && self.downlink.outstanding_bytes < self.window_bytes(spare)
     }
 
-    /// Bytes that may be outstanding: half a second of what we receive, at least a few pieces.
-    fn window_bytes(&self) -> u64 {
+    /// Bytes that may be outstanding.
+    fn window_bytes(&self, spare: bool) -> u64 {
+        let (pieces, seconds) = if spare { (WINDOW_PIECES_SPARE, WINDOW_SPARE_S) } else { (WINDOW_PIECES, WINDOW_S) };
+        let rate = self.downlink_bytes_per_s();
+        let least = u64::from(self.geometry.piece_bytes()) * pieces;
+        ((rate * seconds) as u64).max(least).min(self.limits.buffered_bytes_max)
+    }
+
+    /// What we receive, within the host's limit.
+    fn downlink_bytes_per_s(&self) -> f64 {
         let rate = self.downlink.flow.rate(self.now);
-        let rate = if self.downlink.limit_bytes_per_s > 0 { rate.min(self.downlink.limit_bytes_per_s as f64) } else { rate };
-        let least = u64::from(self.geometry.piece_bytes()) * WINDOW_PIECES_MIN;
-        ((rate / 2.0) as u64).max(least).min(self.limits.buffered_bytes_max)
+        let limit = self.downlink.limit_bytes_per_s;
+        if limit > 0 { rate.min(limit as f64) } else { rate }
     }
 
     fn choose(&mut self, peer: PeerId, blocks: u16) -> Option<BlockSpan> {
@@ -148,6 +167,8 @@ impl Swarm {
         let thief_rate = thief.speed.known().unwrap_or(usual);
         let in_tail = self.pieces.need() == 0;
         let now = self.now;
+        // Whoever sends it, it has to come through our downlink behind what is already on its way.
+        let ahead_s = self.downlink.outstanding_bytes as f64 / self.downlink_bytes_per_s().max(1.0);
         let (req, fetch, _) = self
             .downlink
             .fetches
@@ -156,7 +177,7 @@ impl Swarm {
             .filter_map(|(&req, fetch)| {
                 let rate = self.neighbors.get(fetch.from).and_then(|neighbor| neighbor.speed.known()).unwrap_or(usual);
                 let theirs_s = fetch.remaining_s(now, rate);
-                let ours_s = f64::from(fetch.bytes) / thief_rate;
+                let ours_s = REQUEST_S + (f64::from(fetch.bytes) / thief_rate).max(ahead_s);
                 let worth = (in_tail && theirs_s > STEAL_IN_TAIL * ours_s) || (theirs_s > STEAL_ANY * ours_s && theirs_s > STEAL_ANY_S);
                 worth.then_some((req, *fetch, theirs_s))
             })
@@ -343,7 +364,8 @@ impl Swarm {
             .map(|(&req, _)| req)
             .collect();
         for req in late {
-            let from = self.downlink.fetches[&req].from;
+            // An earlier one may have ended the link, and this one with it.
+            let Some(from) = self.downlink.fetches.get(&req).map(|fetch| fetch.from) else { continue };
             self.cancel(req);
             if let Some(neighbor) = self.neighbors.get_mut(from) {
                 neighbor.speed.halve();

@@ -141,7 +141,7 @@ impl Swarm {
                 neighbor.credit -= 1;
             }
             self.uplink.idle_since = None;
-            self.permit(peer, Some(piece), self.geometry.blocks_of(piece), Message::Assign { piece: piece.raw(), lease_ms: lease.as_ms() as u32 });
+            self.permit(peer, Some(piece), self.geometry.blocks_of(piece), lease, Message::Assign { piece: piece.raw(), lease_ms: lease.as_ms() as u32 });
         }
     }
 

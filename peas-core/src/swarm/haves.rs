@@ -128,6 +128,10 @@ impl Swarm {
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         (neighbor.held, neighbor.told_held, neighbor.lacks) = (held, true, lacks);
         (neighbor.need, neighbor.queue_ms) = (need, queue_ms);
+        if neighbor.dialed {
+            let addr = neighbor.addr;
+            self.member_works(addr);
+        }
         self.give_credit(peer);
     }
 

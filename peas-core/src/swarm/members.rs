@@ -39,6 +39,10 @@ const DEAD_FOR: Span = Span::s(900);
 const BOOTSTRAP_RETRY_MIN: Span = Span::s(1);
 const BOOTSTRAP_RETRY_MAX: Span = Span::s(30);
 
+/// How long an address is left alone whose peer hung up before it said what it holds: it is full. Doubles with each time.
+const FULL_FOR: Span = Span::s(5);
+const FULL_FOR_MAX: Span = Span::s(60);
+
 /// When both of a pair know each other, one of them dials at once and the other only after this long.
 const COURTESY: Span = Span::s(2);
 
@@ -215,7 +219,6 @@ impl Swarm {
         let news = self.members.table.get(&peer).is_none_or(|member| !member.proven);
         let known_since = self.members.table.remove(&peer).map_or(self.now, |member| member.known_since);
         self.add_member(Member { record, heard_at: self.now, known_since, proven: true });
-        self.members.attempts.remove(&addr);
         if news {
             self.introduce(peer);
         }
@@ -275,7 +278,6 @@ impl Swarm {
     pub(super) fn member_linked(&mut self, peer: PeerId, addr: SocketAddr, dialed: bool, listen: Option<SocketAddr>) {
         if dialed {
             self.members.dialing.remove(&addr);
-            self.members.attempts.remove(&addr);
             self.prove(peer, addr);
         } else if let Some(listen) = listen {
             if self.members.table.get(&peer).is_some_and(|member| member.proven && member.record.addr == listen) {
@@ -326,6 +328,20 @@ impl Swarm {
             self.members.table.remove(&peer);
         }
         self.dial_some();
+    }
+
+    /// The peer at this address is a good neighbour: whatever went wrong there before is forgotten.
+    pub(super) fn member_works(&mut self, addr: SocketAddr) {
+        self.members.attempts.remove(&addr);
+    }
+
+    /// The peer at this address took our link and ended it at once.
+    pub(super) fn member_full(&mut self, addr: SocketAddr) {
+        let jitter = 0.75 + self.rng.unit() / 2.0;
+        let attempt = self.members.attempts.entry(addr).or_default();
+        attempt.failures += 1;
+        let pause = Span(FULL_FOR.0 << (attempt.failures - 1).min(4)).min(FULL_FOR_MAX);
+        attempt.not_before = self.now + Span::from_s(pause.as_s() * jitter);
     }
 
     /// Dials as long as we have fewer neighbours than we should, within the allowance.

@@ -284,7 +284,7 @@ impl Swarm {
                 }
             }
             Message::Assign { piece, .. } => self.on_assign(peer, piece),
-            Message::Grant { blocks } => self.on_grant(peer, blocks),
+            Message::Grant { blocks, spare } => self.on_grant(peer, blocks, spare),
             Message::Decline { piece } => self.on_decline(peer, piece),
             Message::Request { req, piece, first, count } => self.on_request(peer, RequestId(req), piece, first, count),
             Message::Refuse { req, reason, retry_after_ms } => {
@@ -333,8 +333,9 @@ impl Swarm {
 
     /// Whether one more accepted link fits: one and a half times the neighbours we want, unless a link that helps nobody can go.
     fn make_room(&mut self) -> bool {
-        let links_max = usize::from(self.limits.neighbors) * 3 / 2;
-        if self.neighbors.len() <= links_max.min(self.limits.links_max.into()) {
+        let wanted = usize::from(self.limits.neighbors) * 3 / 2;
+        let links_max = if self.role == Role::Origin { usize::from(self.limits.links_max) } else { wanted.min(self.limits.links_max.into()) };
+        if self.neighbors.len() <= links_max {
             return true;
         }
         let useless = self.neighbors.iter().find(|neighbor| neighbor.is_whole() && self.pieces.is_whole()).map(|neighbor| neighbor.peer);
@@ -350,7 +351,10 @@ impl Swarm {
         self.release_uplink(gone.permits.iter().copied(), &gone.serving);
         self.release_fetches(&gone);
         self.handout_lost(peer);
-        if gone.is_origin && !self.neighbors.has_origin() && !self.leaving {
+        if gone.dialed && !gone.told_held {
+            self.member_full(gone.addr);
+        }
+        if gone.is_origin && gone.told_held && !self.neighbors.has_origin() && !self.leaving {
             self.origin_lost = true;
             self.notice(Notice::OriginLost);
         }

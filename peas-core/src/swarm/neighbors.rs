@@ -15,6 +15,7 @@ pub(super) struct Permit {
     pub blocks: u16,
     pub bytes: u64,
     pub at: Time,
+    pub until: Time,
 }
 
 /// A request that we are serving.

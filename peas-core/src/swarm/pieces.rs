@@ -156,6 +156,10 @@ impl Pieces {
         if let Some(partial) = self.partial.get_mut(&span.piece()) {
             partial.verified.set(span);
             partial.asked.retain(|&(other, _)| other != req);
+            // All verified, and yet the disk was not given the piece: some of what was verified is gone. Begin again.
+            if (0..self.geometry.blocks_of(span.piece())).all(|block| partial.verified.has(block)) {
+                partial.verified = Blocks::default();
+            }
             self.refresh(span.piece());
         }
     }

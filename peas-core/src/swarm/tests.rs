@@ -258,7 +258,7 @@ fn who_asks_without_leave_is_refused_and_who_talks_nonsense_is_out() {
         Message::Request { req: 1, piece: 0, first: 3, count: 2 },
         Message::Decline { piece: Some(99) },
         Message::Assign { piece: 8, lease_ms: 0 },
-        Message::Grant { blocks: 0 },
+        Message::Grant { blocks: 0, spare: false },
         Message::Hello(hello(false)),
     ] {
         let mut room = room_with_origin(1, 8);

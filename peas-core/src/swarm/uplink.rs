@@ -31,6 +31,10 @@ pub(super) struct Uplink {
 /// Most bytes that the round trip may add to the queue: what a 10 Gbit/s link moves in 25 ms.
 const HIDDEN_BYTES_MAX: f64 = 32e6;
 
+/// Pieces granted or queued. 3: one under way, one behind it, and one to turn to while a receiver's downlink is full; 2 and 4 are
+/// slower (`peas-sim report`).
+const QUEUE_PIECES: u64 = 3;
+
 /// Neighbours compared for each grant. A little randomness is right: the best of all neighbours is everybody's choice at once.
 const TRIED: usize = 3;
 
@@ -105,12 +109,12 @@ impl Swarm {
         }
         let target = self.queue_target();
         while self.uplink.queued_bytes + self.uplink.permitted_bytes < target {
-            let Some(peer) = self.pick_receiver() else {
+            let Some((peer, spare)) = self.pick_receiver() else {
                 self.uplink.idle_since.get_or_insert(self.now);
                 return;
             };
             let blocks = self.grant_blocks();
-            self.permit(peer, None, blocks, Message::Grant { blocks });
+            self.permit(peer, None, blocks, PERMIT_LIFE, Message::Grant { blocks, spare });
         }
         self.uplink.idle_since = None;
     }
@@ -118,7 +122,7 @@ impl Swarm {
     /// Bytes that granted and queued work should amount to.
     pub(super) fn queue_target(&self) -> u64 {
         let hidden = self.uplink.bytes_per_s().unwrap_or(0.0) * self.uplink.round_trip().as_s() * 2.0;
-        u64::from(self.geometry.piece_bytes()) + hidden.min(HIDDEN_BYTES_MAX) as u64
+        u64::from(self.geometry.piece_bytes()) * QUEUE_PIECES + hidden.min(HIDDEN_BYTES_MAX) as u64
     }
 
     /// At most a piece, and at most a second of one of the two slots that a queue of this length amounts to.
@@ -130,7 +134,8 @@ impl Swarm {
         if second >= piece_blocks / 2 { piece_blocks } else { second.max(1) }
     }
 
-    fn pick_receiver(&mut self) -> Option<PeerId> {
+    /// Who is granted next, and whether it was the only one that could be.
+    fn pick_receiver(&mut self) -> Option<(PeerId, bool)> {
         let count = self.neighbors.len();
         if count == 0 {
             return None;
@@ -155,7 +160,9 @@ impl Swarm {
                 break;
             }
         }
-        best.map(|(_, peer)| peer)
+        let (_, peer) = best?;
+        let spare = tried == 1 && self.neighbors.iter().filter(|neighbor| neighbor.lacks as usize > neighbor.serving.len()).count() == 1;
+        Some((peer, spare))
     }
 
     fn random_step(&mut self, count: usize) -> usize {
@@ -168,13 +175,13 @@ impl Swarm {
     }
 
     /// Gives a peer leave to ask, and tells it.
-    pub(super) fn permit(&mut self, peer: PeerId, piece: Option<PieceIdx>, blocks: u16, message: Message) {
+    pub(super) fn permit(&mut self, peer: PeerId, piece: Option<PieceIdx>, blocks: u16, life: Span, message: Message) {
         let bytes = match piece {
             Some(piece) => u64::from(self.geometry.len_of(piece)),
             None => u64::from(blocks) * u64::from(BLOCK_BYTES),
         };
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
-        neighbor.permits.push_back(Permit { piece, blocks, bytes, at: self.now });
+        neighbor.permits.push_back(Permit { piece, blocks, bytes, at: self.now, until: self.now + life });
         self.uplink.permitted_bytes += bytes;
         self.send(peer, message);
     }
@@ -270,8 +277,15 @@ impl Swarm {
         let now = self.now;
         let mut lapsed = Vec::new();
         for neighbor in self.neighbors.iter_mut() {
-            while neighbor.permits.front().is_some_and(|permit| permit.at + PERMIT_LIFE <= now) {
-                lapsed.extend(neighbor.permits.pop_front().map(|permit| (neighbor.peer, permit)));
+            let (peer, kept) = (neighbor.peer, neighbor.permits.len());
+            neighbor.permits.retain(|permit| {
+                let late = permit.until <= now;
+                if late {
+                    lapsed.push((peer, *permit));
+                }
+                !late
+            });
+            if neighbor.permits.len() < kept {
                 neighbor.backoff_until = now + PERMIT_LIFE;
             }
         }

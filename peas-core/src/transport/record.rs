@@ -4,7 +4,8 @@
 //! with the interface that rustls has for that ([`rustls::kernel`]). Why not let rustls do the records too: one connection
 //! object serves both directions there, so the two halves of a link would wait for each other at a lock while one of them
 //! enciphers, and payload would be copied twice more. Here a record is opened from the receive buffer right into the caller's slice
-//! and sealed from the caller's slice right into the send buffer. Numbers: see [`super::tcp`].
+//! and sealed from the caller's slice right into the send buffer. Measured on loopback, both ends on 2 cores, three rounds
+//! (benches/link.rs, 2026-11): sealed 1.9 to 3.6 GB/s at 0.3 to 0.5 CPU seconds per GB, in clear 4.7 to 5.2 at 0.2 to 0.3.
 //!
 //! What always holds: the nonce of a record is its number, which only counts up and starts again only with a new key; the first
 //! record that does not open ends the link; an end without `close_notify` is not a clean end. What must not come in: frames.
@@ -27,7 +28,7 @@ const PLAIN_MAX: usize = 1 << 14;
 /// What may stand behind a record's head, RFC 8446 section 5.2.
 pub(super) const SEALED_MAX: usize = PLAIN_MAX + 256;
 /// 128 KiB: one system call then brings up to two payload frames. Its pages are touched only as far as reads fill them, so an idle
-/// link costs one page. 32 KiB instead cost a quarter of the rate (benches/link.rs).
+/// link costs one page.
 const OPEN_BUFFER_BYTES: usize = 128 << 10;
 /// 5 records: a payload frame of 64 KiB and its head are sealed and handed to the kernel in one go.
 const SEAL_BATCH_BYTES: usize = 5 * PLAIN_MAX;

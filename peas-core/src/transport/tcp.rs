@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 /// 1024 connections wait in the kernel while the door is full. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 /// 128 KiB may wait unsent in the kernel: two payload frames. What is handed over later than that can still be overtaken by a control
-/// message. Less starves a fast path between two wake-ups, more only delays grants.
+/// message. Chosen, not measured: less risks an idle path between two wake-ups, more delays grants.
 const UNSENT_BYTES: u32 = 128 << 10;
 /// 30 s without an answer from the peer's machine end a link, whether data is under way (user timeout) or not (keepalive).
 const DEAD_AFTER: Duration = Duration::from_secs(30);

@@ -19,7 +19,7 @@ pub const HEAD_BYTES: usize = 5;
 /// Longest encoded message. The longest we make, 4,000 runs of five-byte numbers, has 40 KB.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest message while the other side has not said hello: a hello with the longest proof has 1,113 bytes.
+/// Longest message while the other side has not said hello: a hello with the longest proof has at most 1,082 bytes.
 pub const HELLO_BYTES_MAX: usize = 2048;
 
 /// Most bytes of content in a frame: four blocks. Longer would let one serve delay control messages behind it.

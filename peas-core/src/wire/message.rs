@@ -96,6 +96,8 @@ pub enum Message {
     Grant {
         /// Blocks.
         blocks: u16,
+        /// My uplink has nothing better to do: nobody else here lacks what I hold.
+        spare: bool,
     },
     /// Not now: answer to a grant or an assignment.
     Decline {

@@ -374,7 +374,7 @@ fn words(message: &Message) -> u64 {
         Message::Withdraw { runs } => runs_of(runs),
         Message::Credit { pieces, upload_bytes_per_s } => u64::from(*pieces) << 48 ^ *upload_bytes_per_s,
         Message::Assign { piece, lease_ms } => u64::from(*piece) << 32 ^ u64::from(*lease_ms),
-        Message::Grant { blocks } => u64::from(*blocks),
+        Message::Grant { blocks, .. } => u64::from(*blocks),
         Message::Decline { piece } => piece.map_or(1, |piece| u64::from(piece) + 2),
         Message::Request { req, piece, first, count } => *req << 32 ^ u64::from(*piece) ^ u64::from(*first) << 48 ^ u64::from(*count) << 20,
         Message::Refuse { req, .. } => *req << 3,

@@ -33,14 +33,12 @@ impl<M: Machine> World<M> {
         self.plan.trunk.map_or(0, |trunk| (bytes / trunk.bytes_per_s * 1e9) as Ns)
     }
 
-    /// When the way to the other end takes another quantum; in the past if it does now.
-    fn room_at(&self, half: u32, leaves_at: Ns) -> Ns {
-        let now = self.queue.now();
+    /// When a quantum that is handed over has to leave at the earliest for the way to the other end to take it.
+    fn room_at(&self, half: u32) -> Ns {
         let sender = &self.links[half];
         let receiver = &self.node(sender.peer).nic;
-        let ahead = leaves_at - now + self.latency(half) + QUEUE_MAX;
         let trunk = self.trunk_of(half).map_or(0, |way| self.trunk_free[way]);
-        receiver.down_free.max(trunk).saturating_sub(ahead).max(sender.stalled_until)
+        receiver.down_free.max(trunk).saturating_sub(self.latency(half) + QUEUE_MAX).max(sender.stalled_until)
     }
 
     /// Hands payload to the wire as long as there is some and the kernel takes it.
@@ -61,8 +59,8 @@ impl<M: Machine> World<M> {
             for _ in 0..nic.ring.len() {
                 let ring = &mut self.nodes[node as usize].nic.ring;
                 let half = ring.pop_front().expect("the loop is as long as the ring");
-                let at = self.room_at(half, leaves_at);
-                if at <= now {
+                let at = self.room_at(half);
+                if at <= leaves_at {
                     chosen = Some(half);
                     break;
                 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Longest wait for something that must happen. Only a failing test waits that long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A content on disk and its pea.
 pub struct Made {
@@ -20,8 +20,8 @@ pub struct Made {
 }
 
 impl Made {
-    fn of(dir: TempDir, source: PathBuf) -> Self {
-        let options = CreateOptions { piece_bytes: Some(64 * 1024), ..Default::default() };
+    fn of(dir: TempDir, source: PathBuf, piece_bytes: u32) -> Self {
+        let options = CreateOptions { piece_bytes: Some(piece_bytes), ..Default::default() };
         let created = session::create(&source, &options, &|_, _| true).unwrap();
         let pea = trusted(&created.bytes);
         Self { dir, source, pea }
@@ -72,10 +72,14 @@ pub fn bytes(len: usize, salt: u64) -> Vec<u8> {
 }
 
 pub fn single_file(len: usize) -> Made {
+    single_file_in_pieces(len, 64 * 1024)
+}
+
+pub fn single_file_in_pieces(len: usize, piece_bytes: u32) -> Made {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("content.bin");
     std::fs::write(&source, bytes(len, len as u64)).unwrap();
-    Made::of(dir, source)
+    Made::of(dir, source, piece_bytes)
 }
 
 pub fn folder(files: usize) -> Made {
@@ -86,7 +90,7 @@ pub fn folder(files: usize) -> Made {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes(at * 37 % 20_000, at as u64)).unwrap();
     }
-    Made::of(dir, source)
+    Made::of(dir, source, 64 * 1024)
 }
 
 pub fn trusted(bytes: &[u8]) -> Arc<TrustedManifest> {

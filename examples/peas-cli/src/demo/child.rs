@@ -31,6 +31,8 @@ pub struct Peas {
     pub receive_bytes_per_s: u64,
     pub send_bytes_per_s: u64,
     pub peers: u64,
+    /// Pieces that nobody but it is known to hold; `None`: it has not said.
+    pub pieces_alone: Option<u64>,
     /// It said where it listens.
     pub is_listening: bool,
     /// When it had everything, counted from the start of all.
@@ -75,6 +77,7 @@ impl Peas {
             receive_bytes_per_s: 0,
             send_bytes_per_s: 0,
             peers: 0,
+            pieces_alone: None,
             is_listening: false,
             complete_after: None,
             is_over: false,
@@ -109,6 +112,7 @@ impl Peas {
         self.receive_bytes_per_s = number("receive_bytes_per_s");
         self.send_bytes_per_s = number("send_bytes_per_s");
         self.peers = number("peers");
+        self.pieces_alone = event["pieces_alone"].as_u64();
     }
 
     /// SIGKILL: no goodbye, as in a power cut.
@@ -145,7 +149,7 @@ impl Peas {
 
 impl Drop for Peas {
     fn drop(&mut self) {
-        self.ask_to_end();
-        self.wait();
+        // After an orderly end it is gone already.
+        self.kill();
     }
 }

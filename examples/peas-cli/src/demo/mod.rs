@@ -27,17 +27,17 @@ use std::time::{Duration, Instant};
 /// The number of the distributor among the children; clients have theirs from 0.
 const ORIGIN: usize = usize::MAX;
 /// Name of the generated folder.
-const NAME: &str = "content";
+const NAME: &str = "game";
 /// Without any progress for this long the swarm is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Longest time between Ctrl-C and the end: the files are removed.
+const END_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for the distributor to listen.
 const LISTENING_MAX: Duration = Duration::from_secs(20);
-/// The distributor is killed when it has sent a copy and this much of another: what was on its way has arrived by then.
-const KILL_AFTER_COPIES: f64 = 1.06;
 
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
     // From here on the end is orderly: the folder is removed, the children are waited for.
-    let _asked = interrupt::graceful();
+    let _asked = interrupt::graceful(END_MAX);
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let work = tempfile::Builder::new()
         .prefix("peas-demo-")
@@ -84,7 +84,7 @@ impl<'a> Demo<'a> {
         });
         out.clear();
         let created = created?;
-        let pea_path = work.join("content.peas");
+        let pea_path = work.join("game.peas");
         session::write_pea(&pea_path, &created.bytes)?;
         say(&field(
             "content",
@@ -97,6 +97,9 @@ impl<'a> Demo<'a> {
         let clients = usize::from(self.args.clients);
         let rate = self.args.upload_limit;
         say(&field("swarm", &format!("a distributor that sends {}/s at most, {clients} clients", units::bytes(rate))));
+        if let Some(limit) = self.download_limit() {
+            say(&field("", &format!("that receive {}/s at most, each", units::bytes(limit))));
+        }
         let mut swarm = self.start()?;
         let mut screen = Screen::new(clients);
         let end = self.watch(&mut swarm, &mut screen);
@@ -128,13 +131,21 @@ impl<'a> Demo<'a> {
             std::fs::create_dir_all(dest.parent().unwrap_or(self.work)).map_err(|source| Failure::file("create", &dest, source))?;
             let mut words = vec!["install".into(), self.pea_path.clone().into(), "--output".into(), dest.into()];
             words.extend(["--listen", "127.0.0.1:0", "--keep-seeding"].map(OsString::from));
+            if let Some(limit) = self.download_limit() {
+                words.extend(["--download-limit", &limit.to_string()].map(OsString::from));
+            }
             swarm.clients.push(self.child(number, words, &format!("client-{}.log", number + 1), &sender)?);
         }
         Ok(swarm)
     }
 
+    /// Slower clients than the distributor still have something to do when it dies.
+    fn download_limit(&self) -> Option<u64> {
+        self.args.download_limit.or(self.args.kill_origin.then_some(self.args.upload_limit / 2)).filter(|limit| *limit > 0)
+    }
+
     fn child(&self, number: usize, mut words: Vec<OsString>, log: &str, lines: &Sender<Line>) -> Result<Peas, Failure> {
-        words.extend(["--json", "--progress-every", "200ms", "--no-refresh", "--while-stdin"].map(OsString::from));
+        words.extend(["--json", "--progress-every", "100ms", "--no-refresh", "--while-stdin"].map(OsString::from));
         Peas::start(number, words, self.work.join(log), lines.clone())
     }
 
@@ -166,10 +177,11 @@ impl<'a> Demo<'a> {
 
     fn maybe_kill(&self, swarm: &mut Swarm, screen: &Screen, bytes_total: u64) {
         let Some(origin) = swarm.origin.as_mut().filter(|_| self.args.kill_origin) else { return };
-        let copies = origin.bytes_sent as f64 / bytes_total.max(1) as f64;
-        if copies < KILL_AFTER_COPIES {
+        // Sent is not received: what counts is that a client has announced it.
+        if origin.pieces_alone != Some(0) || origin.bytes_sent < bytes_total {
             return;
         }
+        let copies = origin.bytes_sent as f64 / bytes_total.max(1) as f64;
         origin.kill();
         swarm.origin = None;
         swarm.killed_after_copies = Some(copies);

@@ -1,0 +1,207 @@
+//! A session from its first look at the disk to its last word.
+//!
+//! What the host's side and the driver's side share lives here, and the frame around the driver: opening the disk before it,
+//! ending links and storage after it, and the wall that a panic does not pass.
+
+use super::driver::Driver;
+use super::life::{Exit, Wish};
+use super::recorder::Recorder;
+use super::throttle::Throttle;
+use super::{Shared, without_signals};
+use crate::config::SeedPolicy;
+use crate::discovery::Remembered;
+use crate::event::{Progress, State};
+use crate::manifest::TrustedManifest;
+use crate::session::Face;
+use crate::storage::{Opened, Storage, StorageOptions};
+use crate::swarm::{Fault, Limits, Role, Snapshot};
+use crate::wire::MemberRecord;
+use crate::{Departure, Error};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Piece buffers that storage keeps for reuse.
+const POOLED_BYTES_MAX: u64 = 16 << 20;
+
+/// How long a check of the disk that was told to stop is waited for; it looks up after each piece. Beyond it, it is left behind.
+const STOP_MAX: Duration = Duration::from_secs(1);
+
+/// When an engine is dropped and not closed: how long its sessions may take.
+const DROPPED_MAX: Duration = Duration::from_secs(2);
+
+/// Where a session's bytes lie.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// To be made here.
+    Install(PathBuf),
+    /// To be served from here.
+    Seed { source: PathBuf, check_first: bool },
+}
+
+/// What a session is to do.
+pub(crate) struct Task {
+    pub(crate) pea: Arc<TrustedManifest>,
+    pub(crate) place: Place,
+    pub(crate) policy: SeedPolicy,
+    pub(crate) peers: Vec<SocketAddr>,
+    pub(crate) limits: Limits,
+    pub(crate) region: u32,
+    pub(crate) role: Role,
+    pub(crate) chance: u64,
+}
+
+/// What the host's side and the driver's side share.
+pub(crate) struct Handle {
+    pub(crate) wish: watch::Sender<Wish>,
+    pub(crate) face: Face,
+    pub(crate) picture: Mutex<Picture>,
+    pub(super) recorder: Option<Recorder>,
+    pub(super) upload: Arc<Throttle>,
+    pub(super) download: Arc<Throttle>,
+}
+
+/// Slow facts for whoever asks.
+#[derive(Default)]
+pub(crate) struct Picture {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) members: Vec<MemberRecord>,
+    /// Address of some linked peer.
+    pub(crate) near: Option<SocketAddr>,
+    pub(crate) departure: Option<Departure>,
+}
+
+impl Handle {
+    pub(crate) fn new(paused: bool, record: bool) -> Self {
+        Self {
+            wish: watch::channel(Wish { paused, ..Wish::default() }).0,
+            face: Face::default(),
+            picture: Mutex::default(),
+            recorder: record.then(Recorder::default),
+            upload: Arc::new(Throttle::new(0)),
+            download: Arc::new(Throttle::new(0)),
+        }
+    }
+
+    pub(crate) fn set_limits(&self, upload_bytes_per_s: u64, download_bytes_per_s: u64) {
+        self.upload.set(upload_bytes_per_s);
+        self.download.set(download_bytes_per_s);
+        self.wish.send_modify(|wish| wish.limits = (upload_bytes_per_s, download_bytes_per_s));
+    }
+
+    pub(crate) fn flight_record(&self) -> String {
+        self.recorder.as_ref().map(Recorder::text).unwrap_or_default()
+    }
+}
+
+/// How a session came out.
+pub(crate) struct Ending {
+    failure: Option<Error>,
+    departure: Departure,
+}
+
+/// Runs a session to its end, whatever happens in it: a panic ends this session alone.
+pub(crate) async fn run(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) {
+    let content = task.pea.id();
+    let ending = tokio::spawn(session(shared.clone(), handle.clone(), task)).await.unwrap_or_else(|error| Ending {
+        failure: error.is_panic().then(|| Error::Internal { place: "driver".into() }),
+        departure: Departure { drained: false, tasks_aborted: 1 },
+    });
+    shared.close_room(content);
+    shared.aborted.fetch_add(ending.departure.tasks_aborted, Ordering::Relaxed);
+    handle.picture.lock().expect("nothing panics while holding it").departure = Some(ending.departure);
+    handle.face.end(ending.failure);
+}
+
+async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending {
+    let gone = |failure| Ending { failure, departure: Departure { drained: true, tasks_aborted: 0 } };
+    handle.face.show(Progress {
+        state: State::Checking,
+        pieces_total: task.pea.geometry().piece_count(),
+        bytes_total: task.pea.geometry().total_bytes(),
+        ..Progress::default()
+    });
+    let mut wish = handle.wish.subscribe();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut opening = tokio::task::spawn_blocking({
+        let (pea, place, stop, threads) = (task.pea.clone(), task.place.clone(), stop.clone(), shared.disk_threads);
+        move || without_signals(|| open(pea, &place, threads, &stop))
+    });
+    let opened = tokio::select! {
+        opened = &mut opening => match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return gone(Some(error)),
+            Err(_) => return gone(Some(Error::Internal { place: "opening".into() })),
+        },
+        () = told_to_go(&mut wish, &shared.token) => {
+            stop.store(true, Ordering::Relaxed);
+            let tasks_aborted = u32::from(tokio::time::timeout(STOP_MAX, &mut opening).await.is_err());
+            return Ending { failure: None, departure: Departure { drained: true, tasks_aborted } };
+        }
+    };
+    let token = shared.token.child_token();
+    let _guard = token.clone().drop_guard();
+    let remembered = shared.state_dir.as_ref().map(|dir| Remembered::new(dir, task.pea.id()));
+    let mut driver = Driver::new(shared, handle, task, &opened, remembered.as_ref(), token, wish);
+    let exit = driver.run(opened.installed).await;
+    driver.finish(exit, opened.storage, remembered).await
+}
+
+fn open(pea: Arc<TrustedManifest>, place: &Place, threads: usize, stop: &AtomicBool) -> Result<Opened, Error> {
+    let options = StorageOptions { threads, pooled_bytes_max: POOLED_BYTES_MAX };
+    let on_bytes = |_, _| !stop.load(Ordering::Relaxed);
+    match place {
+        Place::Install(dest) => Storage::open_install(pea, dest, &options, &on_bytes),
+        Place::Seed { source, check_first } => Storage::open_seed(pea, source, *check_first, &options, &on_bytes),
+    }
+}
+
+async fn told_to_go(wish: &mut watch::Receiver<Wish>, token: &CancellationToken) {
+    tokio::select! {
+        () = token.cancelled() => {}
+        _ = wish.wait_for(|wish| wish.cancel || wish.leave.is_some()) => {}
+    }
+}
+
+impl Driver {
+    /// The exit when the engine is closed.
+    pub(super) fn closed(&self) -> Exit {
+        let deadline = self.shared.close_by.get().copied().unwrap_or_else(|| Instant::now() + DROPPED_MAX);
+        Exit { failure: None, drained: false, deadline }
+    }
+
+    /// Ends links and storage, never later than the exit's deadline.
+    async fn finish(mut self, exit: Exit, storage: Storage, remembered: Option<Remembered>) -> Ending {
+        let now = self.clock.now();
+        self.show(now);
+        self.shared.close_room(self.works.pea.id());
+        self.links.peers().into_iter().for_each(|peer| self.links.end(peer, Some(Fault::Leaving)));
+        if let (Some(remembered), members) = (remembered, self.swarm.members(now, 64))
+            && !members.is_empty()
+        {
+            // On a thread that nobody waits for: a slow start is all that hangs on it.
+            self.tracker.spawn_blocking(move || remembered.store(&members));
+        }
+        self.tracker.close();
+        self.reports.close();
+        self.news.close();
+        // Goodbyes get a part of the time that is left, the disk the rest.
+        let left = exit.deadline.saturating_duration_since(Instant::now());
+        let _ = tokio::time::timeout(left / 4, self.tracker.wait()).await;
+        self.token.cancel();
+        let left = exit.deadline.saturating_duration_since(Instant::now());
+        let closing = tokio::task::spawn_blocking(move || storage.close(left));
+        let closed = tokio::time::timeout_at(exit.deadline, async {
+            self.tracker.wait().await;
+            closing.await.unwrap_or(false)
+        });
+        let closed = closed.await.unwrap_or(false);
+        let tasks_aborted = self.tracker.len() as u32 + u32::from(!closed);
+        Ending { departure: Self::departure(&exit, tasks_aborted), failure: exit.failure }
+    }
+}
