@@ -22,8 +22,18 @@ const FRAME_BYTES: usize = 64 * 1024;
 /// Payload of one frame on a slow link, so that control waits some milliseconds and not some tenths of a second.
 const FRAME_BYTES_SLOW: usize = 16 * 1024;
 
-/// Below this a link counts as slow: 64 KiB take more than 16 ms.
-const SLOW_BYTES_PER_S: f64 = 4e6;
+/// Above this a link counts as fast: 64 KiB take less than 4 ms.
+const FAST_BYTES_PER_S: f64 = 16e6;
+
+/// What a fast link may keep in the system's buffers: 128 KiB, some milliseconds, so that the network never runs dry.
+const BACKLOG_FAST: u32 = 128 * 1024;
+
+/// What any other link may keep there: a control message waits behind it, and a serve counts as sent although it lies there.
+const BACKLOG_SLOW: u32 = 16 * 1024;
+
+/// Time or bytes that make one measurement of a link: long enough to see past the system's buffers.
+const MEASURE_S: f64 = 0.1;
+const MEASURE_BYTES: usize = 4 << 20;
 
 /// What is to be sent on a link. As long as the swarm machine lets it grow: `uploads_max`.
 #[derive(Default)]
@@ -109,18 +119,40 @@ pub(super) struct Writer {
     works: Arc<Works>,
     control: mpsc::Receiver<Message>,
     clock: Clock,
-    /// Bytes per second that the network took lately; 0 before the first.
-    rate: f64,
+    pace: Pace,
+}
+
+/// How fast the network takes what a link sends.
+#[derive(Default)]
+struct Pace {
+    bytes: usize,
+    busy_s: f64,
+    is_fast: bool,
+}
+
+impl Pace {
+    /// Takes note of a frame; says so when the link turned fast or slow.
+    fn note(&mut self, bytes: usize, took_s: f64) -> Option<u32> {
+        self.bytes += bytes;
+        self.busy_s += took_s;
+        if self.busy_s < MEASURE_S && self.bytes < MEASURE_BYTES {
+            return None;
+        }
+        let was_fast = std::mem::replace(&mut self.is_fast, self.bytes as f64 / self.busy_s.max(1e-6) > FAST_BYTES_PER_S);
+        (self.bytes, self.busy_s) = (0, 0.0);
+        (was_fast != self.is_fast).then_some(if self.is_fast { BACKLOG_FAST } else { BACKLOG_SLOW })
+    }
 }
 
 impl Writer {
     pub(super) fn new(link: LinkNo, serves: Arc<ServeBox>, control: mpsc::Receiver<Message>, works: Arc<Works>) -> Self {
-        Self { link, serves, works, control, clock: Clock::start(), rate: 0.0 }
+        Self { link, serves, works, control, clock: Clock::start(), pace: Pace::default() }
     }
 
     /// Writes until the driver drops its end of `control` (then says goodbye politely) or the link breaks. Dropping it
     /// half-way is right only together with the link.
     pub(super) async fn run<W: LinkWriter>(mut self, mut link: W) -> Result<(), LinkError> {
+        link.limit_backlog(BACKLOG_SLOW);
         let mut reading: Option<Reading> = None;
         let mut sending: Option<Sending> = None;
         loop {
@@ -207,16 +239,16 @@ impl Writer {
         if let (0, Some(proof)) = (sending.sent, proof) {
             link.proof(req, &proof.nodes).await?;
         }
-        let frame_bytes = if self.rate > 0.0 && self.rate < SLOW_BYTES_PER_S { FRAME_BYTES_SLOW } else { FRAME_BYTES };
+        let frame_bytes = if self.pace.is_fast { FRAME_BYTES } else { FRAME_BYTES_SLOW };
         let start = range.start + sending.sent;
         let frame = start..(start + frame_bytes).min(range.end);
         let len = frame.len();
         Works::spend(&self.works.upload, len as u32);
         let began = self.clock.now();
         link.payload(req, &buf[frame]).await?;
-        let took_s = self.clock.now().since(began).as_s().max(1e-6);
-        // Weighted over about 16 frames: long enough to see past the socket's buffer.
-        self.rate += (len as f64 / took_s - self.rate) / 16.0;
+        if let Some(backlog) = self.pace.note(len, self.clock.now().since(began).as_s()) {
+            link.limit_backlog(backlog);
+        }
         sending.sent += len;
         let over = sending.sent == range.len();
         if over {

@@ -165,7 +165,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameWriter<W> {
     }
 }
 
-impl<W: AsyncWrite + Unpin + Send + 'static> LinkWriter for FrameWriter<W> {
+/// A stream whose share of the system's buffers can be limited.
+pub trait Backlog {
+    /// At most about this many bytes are to wait there, unsent. Best effort.
+    fn limit_backlog(&self, bytes: u32);
+}
+
+impl<W: AsyncWrite + Backlog + Unpin + Send + 'static> LinkWriter for FrameWriter<W> {
     async fn message(&mut self, message: &Message) -> Result<(), LinkError> {
         let frame = frame::encode_message(message).map_err(protocol)?;
         self.send([&frame, &[]]).await
@@ -181,6 +187,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> LinkWriter for FrameWriter<W> {
 
     async fn flush(&mut self) -> Result<(), LinkError> {
         Ok(self.below.flush().await?)
+    }
+
+    fn limit_backlog(&mut self, bytes: u32) {
+        self.below.limit_backlog(bytes);
     }
 
     async fn finish(&mut self) {

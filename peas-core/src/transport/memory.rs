@@ -121,6 +121,11 @@ impl Unproven for MemoryRaw {
     }
 }
 
+impl super::frames::Backlog for WriteHalf<DuplexStream> {
+    /// The pipe has its own bound.
+    fn limit_backlog(&self, _bytes: u32) {}
+}
+
 impl Transport for MemoryTransport {
     type Reader = FrameReader<ReadHalf<DuplexStream>>;
     type Writer = FrameWriter<WriteHalf<DuplexStream>>;

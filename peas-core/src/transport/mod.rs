@@ -23,7 +23,7 @@ mod streams;
 mod tcp;
 mod tls;
 
-pub use frames::{FrameReader, FrameWriter};
+pub use frames::{Backlog, FrameReader, FrameWriter};
 pub use identity::Identity;
 pub use streams::{TcpInbound, TcpOutbound};
 pub use tcp::{TcpOptions, TcpRaw, TcpTransport};
@@ -105,6 +105,8 @@ pub trait LinkWriter: Send + 'static {
     fn proof(&mut self, req: RequestId, nodes: &[Cv]) -> impl Future<Output = Result<(), LinkError>> + Send;
     /// Returns when nothing waits above the network.
     fn flush(&mut self) -> impl Future<Output = Result<(), LinkError>> + Send;
+    /// At most about this many bytes are to wait in the system's own buffers: what a control message may have to wait behind.
+    fn limit_backlog(&mut self, bytes: u32);
     /// Ends the sending side politely: the peer's reader says [`LinkError::Closed`].
     fn finish(&mut self) -> impl Future<Output = ()> + Send;
 }

@@ -127,6 +127,10 @@ impl<W: AsyncWrite + Unpin> Sealer<W> {
         Self { below, key, kernel, key_records, out: Vec::new(), written: 0, closing: false }
     }
 
+    pub(super) fn below(&self) -> &W {
+        &self.below
+    }
+
     /// Appends one record; `parts` together are at most `PLAIN_MAX`.
     fn seal(&mut self, kind: u8, parts: &[&[u8]]) -> io::Result<()> {
         let plain_bytes: usize = parts.iter().map(|part| part.len()).sum();

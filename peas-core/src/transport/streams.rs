@@ -2,6 +2,7 @@
 //!
 //! What always holds: no write can raise SIGPIPE; nothing is copied on a clear link but heads and short messages.
 
+use super::frames::Backlog;
 use super::record::{Opener, Sealer};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::{self, IoSlice};
@@ -70,6 +71,21 @@ impl AsyncWrite for TcpOutbound {
             Outbound::Clear(clear) => Pin::new(clear).poll_shutdown(cx),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_shutdown(cx),
         }
+    }
+}
+
+impl Backlog for TcpOutbound {
+    fn limit_backlog(&self, bytes: u32) {
+        let NoSignal(socket) = match &self.0 {
+            Outbound::Clear(clear) => clear,
+            Outbound::Sealed(sealer) => sealer.below(),
+        };
+        let stream: &TcpStream = socket.as_ref();
+        // A socket that does not know the option keeps more: slower control, nothing worse.
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes);
+        #[cfg(not(target_os = "linux"))]
+        let _ = (stream, bytes);
     }
 }
 
