@@ -47,6 +47,10 @@ const WINDOW_PIECES: u64 = 4;
 /// The same when the sender has nobody else to serve: then it may as well wait for us, and many slow senders can add up.
 const WINDOW_PIECES_SPARE: u64 = 16;
 
+/// Round trips that the window hides on top, as our own grants measure them. 4: the time from a request to its first byte is one, and
+/// the others' queues make up the rest (`peas-sim run --clients 16 --pieces 256 --piece-kib 64 --one-way-ms 30`).
+const WINDOW_ROUND_TRIPS: f64 = 4.0;
+
 /// What may be outstanding on fast links, in seconds of what we receive.
 const WINDOW_S: f64 = 0.05;
 const WINDOW_SPARE_S: f64 = 0.5;
@@ -137,7 +141,7 @@ impl Swarm {
             && neighbor.told_held
             && (neighbor.proven || neighbor.fetches.is_empty())
             && self.downlink.fetches.len() < self.limits.fetches_max.into()
-            && self.downlink.outstanding_bytes < self.window_bytes(spare)
+            && self.downlink.outstanding_bytes + u64::from(self.geometry.piece_bytes()) <= self.window_bytes(spare)
     }
 
     /// Bytes that may be outstanding.
@@ -145,7 +149,7 @@ impl Swarm {
         let (pieces, seconds) = if spare { (WINDOW_PIECES_SPARE, WINDOW_SPARE_S) } else { (WINDOW_PIECES, WINDOW_S) };
         let rate = self.downlink_bytes_per_s();
         let least = u64::from(self.geometry.piece_bytes()) * pieces;
-        ((rate * seconds) as u64).max(least).min(self.limits.buffered_bytes_max)
+        ((rate * seconds) as u64).max(least + (rate * self.uplink.round_trip().as_s() * WINDOW_ROUND_TRIPS) as u64).min(self.limits.buffered_bytes_max)
     }
 
     /// What we receive, within the host's limit.

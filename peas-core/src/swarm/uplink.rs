@@ -63,10 +63,8 @@ impl Uplink {
     }
 
     fn note_round_trip(&mut self, sample: Span) {
-        // The least of late samples: queues on the way are not distance.
         self.round_trip = Some(match self.round_trip {
-            Some(known) if sample < known => Span((known.0 + sample.0) / 2),
-            Some(known) => Span(known.0 + (sample.0 - known.0) / 16),
+            Some(known) => Span((known.0 * 7 + sample.0) / 8),
             None => sample,
         });
     }
