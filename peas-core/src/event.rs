@@ -125,3 +125,12 @@ impl Event {
         matches!(self, Event::Installed | Event::Failed { .. } | Event::Left)
     }
 }
+
+/// How a session was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// What was being served was served to its end.
+    pub drained: bool,
+    /// Tasks that had to be aborted.
+    pub tasks_aborted: u32,
+}

@@ -48,7 +48,7 @@ impl Scripted {
                     link.writer.message(&hello).await?;
                     let runs = vec![(0, geometry.piece_count())];
                     link.writer.message(&Message::Held { runs, need: 0, queue_ms: 0 }).await?;
-                    let grant = Message::Grant { blocks: (geometry.piece_bytes() / BLOCK_BYTES) as u16 };
+                    let grant = Message::Grant { blocks: (geometry.piece_bytes() / BLOCK_BYTES) as u16, spare: true };
                     link.writer.message(&grant).await?;
                     link.writer.flush().await?;
                     loop {

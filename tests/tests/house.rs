@@ -20,7 +20,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("event", &["unit"]),
     ("storage", &["error", "hash", "manifest", "swarm", "unit"]),
     ("transport", &["hash", "unit", "wire"]),
-    ("engine", &["config", "error", "event", "hash", "manifest", "storage", "swarm", "transport", "unit", "wire"]),
+    ("discovery", &["manifest", "swarm", "unit", "wire"]),
+    ("engine", &["config", "discovery", "error", "event", "hash", "manifest", "storage", "swarm", "transport", "unit", "wire"]),
     ("session", &["config", "engine", "error", "event", "hash", "manifest", "storage", "swarm", "unit", "wire"]),
 ];
 

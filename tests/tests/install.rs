@@ -10,6 +10,8 @@ use std::time::Duration;
 fn install_everywhere(made: &Made, receivers: usize) {
     let (seed_engine, seed) = origin(made);
     let from = seed_engine.listen_addr().unwrap();
+    // One copy takes the origin a second: by then all receivers are there, and the second copy is theirs to make.
+    seed.set_limits(made.pea.geometry().total_bytes(), 0);
     let places: Vec<_> = (0..receivers).map(|_| tempfile::tempdir().unwrap()).collect();
     let engines: Vec<_> = places.iter().map(|_| engine()).collect();
     let sessions: Vec<_> = engines

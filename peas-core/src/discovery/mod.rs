@@ -1,7 +1,6 @@
 //! Addresses worth trying: from the pea, from the host, from an earlier run.
 //!
-//! Nothing here decides whom to dial; it only gives candidates. Names are looked up on a thread of their own that nobody waits
-//! for: a resolver that hangs costs one thread and no shutdown.
+//! Nothing here decides whom to dial; it only gives candidates. Nothing here waits, either: looking names up is handed out as work.
 
 mod remembered;
 
@@ -12,7 +11,6 @@ use crate::swarm::{Candidate, Via};
 use crate::unit::PeerId;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Most addresses taken from one name.
 const ADDRESSES_PER_NAME_MAX: usize = 8;
@@ -29,12 +27,12 @@ pub(crate) struct Bootstrap {
     fixed: Vec<Candidate>,
     names: Arc<Vec<(String, Option<PeerId>)>>,
     resolved: Resolved,
-    resolving: Arc<AtomicBool>,
+    looking_up: bool,
 }
 
 impl Bootstrap {
     pub(crate) fn new(pea: &TrustedManifest, given: &[SocketAddr], remembered: Vec<Candidate>) -> Self {
-        let mut bootstrap = Self { fixed: Vec::new(), names: Arc::default(), resolved: Vec::new(), resolving: Arc::default() };
+        let mut bootstrap = Self { fixed: Vec::new(), names: Arc::default(), resolved: Vec::new(), looking_up: false };
         let mut names = Vec::new();
         for owner in pea.owners() {
             match owner.addr.parse() {
@@ -71,32 +69,60 @@ impl Bootstrap {
         named.map(|candidate| candidate.addr)
     }
 
-    /// Looks the names up again, on a thread that is left alone; `done` gets the answer. Does nothing while an earlier one is
-    /// under way.
-    pub(crate) fn resolve(&self, done: impl FnOnce(Resolved) + Send + 'static) {
-        if self.names.is_empty() || self.resolving.swap(true, Ordering::Relaxed) {
-            return;
+    /// The work of looking the names up, to be done where waiting hurts nobody; `None` if there is none to do, or an answer is
+    /// still due.
+    pub(crate) fn look_up(&mut self) -> Option<impl FnOnce() -> Resolved + Send + 'static> {
+        if self.names.is_empty() || std::mem::replace(&mut self.looking_up, true) {
+            return None;
         }
-        let (names, resolving) = (self.names.clone(), self.resolving.clone());
-        let look_up = move || {
-            let mut resolved = Vec::new();
-            for (name, peer) in names.iter() {
+        let names = self.names.clone();
+        Some(move || {
+            let addresses = |(name, peer): &(String, Option<PeerId>)| {
                 let addrs = name.to_socket_addrs().into_iter().flatten().take(ADDRESSES_PER_NAME_MAX);
-                resolved.extend(addrs.map(|addr| Candidate { addr, peer: *peer, via: Via::Bootstrap }));
-            }
-            resolving.store(false, Ordering::Relaxed);
-            done(resolved);
-        };
-        let thread = std::thread::Builder::new().name("peas-resolve".into());
-        if crate::engine::without_signals(|| thread.spawn(look_up)).is_err() {
-            self.resolving.store(false, Ordering::Relaxed);
-        }
+                let peer = *peer;
+                addrs.map(move |addr| Candidate { addr, peer, via: Via::Bootstrap }).collect::<Vec<_>>()
+            };
+            names.iter().flat_map(addresses).collect()
+        })
     }
 
     /// Takes an answer. An empty one does not replace a good one.
     pub(crate) fn resolved(&mut self, resolved: Resolved) {
+        self.looking_up = false;
         if !resolved.is_empty() {
             self.resolved = resolved;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_looked_up_one_at_a_time_and_good_answers_stay() {
+        let names = vec![("localhost:7000".to_owned(), Some(PeerId([1; 32])))];
+        let mut bootstrap = Bootstrap { fixed: Vec::new(), names: Arc::new(names), resolved: Vec::new(), looking_up: false };
+        let work = bootstrap.look_up().unwrap();
+        assert!(bootstrap.look_up().is_none(), "an answer is due");
+        let answer = work();
+        assert!(answer.iter().all(|candidate| candidate.addr.port() == 7000 && candidate.peer == Some(PeerId([1; 32]))));
+        bootstrap.resolved(answer.clone());
+        assert_eq!(bootstrap.candidates(), answer);
+        assert_eq!(bootstrap.named().count(), answer.len());
+        assert!(bootstrap.look_up().is_some());
+        bootstrap.resolved(Vec::new());
+        assert_eq!(bootstrap.candidates(), answer, "a resolver that is down does not make us forget");
+    }
+
+    #[test]
+    fn what_the_host_gives_is_bounded_and_counted_once() {
+        let mut bootstrap = Bootstrap { fixed: Vec::new(), names: Arc::default(), resolved: Vec::new(), looking_up: false };
+        let addrs: Vec<SocketAddr> = (1..2000).map(|port| ([192, 0, 2, 1], port).into()).collect();
+        bootstrap.give(&addrs[..1]);
+        bootstrap.give(&addrs[..1]);
+        assert_eq!(bootstrap.candidates().len(), 1);
+        (0..10).for_each(|at| bootstrap.give(&addrs[at * 100..]));
+        assert!(bootstrap.candidates().len() <= GIVEN_MAX * 2);
     }
 }

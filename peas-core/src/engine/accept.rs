@@ -1,31 +1,36 @@
 //! The door: raw connections in, links with a known content out.
 //!
 //! Each newcomer has a task of its own and seconds to say who it is and what it wants; a stranger who is slow, silent or wrong is
-//! dropped without an answer. How many may be at it is the transport's bound, which also paces the loop when the system runs out
-//! of descriptors.
+//! dropped without an answer. How many may be at their handshake is the transport's bound, which also paces the loop when the system
+//! runs out of descriptors; how many may be at their hello is ours.
 
 use super::{GREETING_MAX, Net, NetLink, Newcomer, PROTOCOL_VERSION, Shared};
 use crate::transport::{Incoming, LinkError, LinkReader, LinkWriter, Transport};
 use crate::wire::{Hello, Message};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Pause after an error of our machine (no descriptors, no memory), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Proven strangers who have not said their hello yet. The next one is dropped: it may come again.
+const GREETINGS_MAX: usize = 64;
+
 /// Accepts until the engine's token is cancelled.
 pub(super) async fn accept_all(shared: Arc<Shared>) {
     let token = shared.token.clone();
+    let places = Arc::new(Semaphore::new(GREETINGS_MAX));
     let accept = async {
         loop {
             match shared.transport.incoming().await {
                 Ok(raw) => {
-                    let (shared, token) = (shared.clone(), shared.token.clone());
+                    let (shared, token, places) = (shared.clone(), shared.token.clone(), places.clone());
                     shared.tracker.clone().spawn_on(
                         async move {
                             tokio::select! {
                                 () = token.cancelled() => {}
-                                () = welcome(&shared, raw) => {}
+                                () = welcome(&shared, &places, raw) => {}
                             }
                         },
                         &tokio::runtime::Handle::current(),
@@ -41,11 +46,12 @@ pub(super) async fn accept_all(shared: Arc<Shared>) {
     }
 }
 
-async fn welcome(shared: &Shared, raw: <Net as Transport>::Raw) {
+async fn welcome(shared: &Shared, places: &Semaphore, raw: <Net as Transport>::Raw) {
     let Ok(mut link) = shared.transport.accept(raw, GREETING_MAX).await else { return };
     if link.peer == shared.me {
         return;
     }
+    let Ok(_place) = places.try_acquire() else { return };
     let Ok(hello) = hear_hello(&mut link).await else { return };
     let Some(room) = shared.room(&hello.content) else { return };
     if say_hello(&mut link, room.hello).await.is_ok() {

@@ -1,23 +1,17 @@
 //! Pieces that come in parts, from several senders.
 //!
 //! Shared by the readers of one session. Only blocks that were verified against the piece's hash get in, so what is complete
-//! here is right; storage checks it once more all the same. Buffers here go over the byte budget when they must: links wait for
-//! the budget, and these may be what would free it. Their number is bounded by the fetches under way.
+//! here is right; storage checks it once more all the same. Buffers here are not part of the byte budget: readers wait for the
+//! budget, and what they wait with may be the very blocks that would complete a piece here. Their number is bounded by the
+//! pieces that the machine has begun.
 
-use super::budget::{Budget, Share};
 use crate::storage::{PieceBuf, Storage};
 use crate::unit::{BLOCK_BYTES, BlockSpan, Geometry, PieceIdx, PieceSet};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// A piece buffer and its share of the budget.
-pub(super) struct Filled {
-    pub(super) buf: PieceBuf,
-    pub(super) share: Share,
-}
-
 struct Part {
-    filled: Filled,
+    buf: PieceBuf,
     blocks: Vec<bool>,
     missing: u16,
 }
@@ -39,7 +33,7 @@ pub(super) enum Put {
     /// The piece is not whole yet.
     Kept,
     /// Now it is: to be committed.
-    Whole(Filled),
+    Whole(PieceBuf),
     /// Nobody waits for them any more.
     Late,
 }
@@ -50,7 +44,7 @@ impl Assembly {
     }
 
     /// Takes the verified bytes of a span.
-    pub(super) fn put(&self, span: BlockSpan, bytes: &[u8], storage: &Storage, budget: &Budget) -> Put {
+    pub(super) fn put(&self, span: BlockSpan, bytes: &[u8], storage: &Storage) -> Put {
         let piece = span.piece();
         let mut inner = self.inner.lock().expect("nothing panics while holding it");
         if inner.done.contains(piece) {
@@ -58,8 +52,7 @@ impl Assembly {
         }
         let part = inner.parts.entry(piece).or_insert_with(|| {
             let blocks = self.geometry.blocks_of(piece);
-            let share = budget.take_or_go_over(self.geometry.len_of(piece));
-            Part { filled: Filled { buf: storage.buffer(piece), share }, blocks: vec![false; blocks.into()], missing: blocks }
+            Part { buf: storage.buffer(piece), blocks: vec![false; blocks.into()], missing: blocks }
         });
         for block in span.first()..span.end() {
             if !std::mem::replace(&mut part.blocks[usize::from(block)], true) {
@@ -67,14 +60,14 @@ impl Assembly {
                 let at = usize::from(block) * BLOCK_BYTES as usize;
                 let from = usize::from(block - span.first()) * BLOCK_BYTES as usize;
                 let len = (BLOCK_BYTES as usize).min(bytes.len() - from);
-                part.filled.buf[at..at + len].copy_from_slice(&bytes[from..from + len]);
+                part.buf[at..at + len].copy_from_slice(&bytes[from..from + len]);
             }
         }
         match part.missing {
             0 => match inner.parts.remove(&piece) {
                 Some(part) => {
                     inner.done.insert(piece);
-                    Put::Whole(part.filled)
+                    Put::Whole(part.buf)
                 }
                 None => Put::Late,
             },

@@ -32,11 +32,6 @@ impl Budget {
         Share(self.units.clone().acquire_many_owned(self.units_of(bytes)).await.ok())
     }
 
-    /// The bytes if they are free; otherwise a share of nothing. For the few buffers that others may be waiting for.
-    pub(super) fn take_or_go_over(&self, bytes: u32) -> Share {
-        Share(self.units.clone().try_acquire_many_owned(self.units_of(bytes)).ok())
-    }
-
     fn units_of(&self, bytes: u32) -> u32 {
         (u64::from(bytes).div_ceil(UNIT_BYTES) as u32).min(self.units_max)
     }
@@ -51,9 +46,7 @@ mod tests {
         let budget = Budget::new(4096);
         let first = budget.take(3000).await;
         assert_eq!(budget.units.available_permits(), 1);
-        let over = budget.take_or_go_over(4096);
-        assert_eq!(budget.units.available_permits(), 1);
-        drop((first, over));
+        drop(first);
         let all = budget.take(1 << 30).await;
         assert_eq!(budget.units.available_permits(), 0);
         drop(all);

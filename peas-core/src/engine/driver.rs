@@ -7,6 +7,7 @@
 use super::budget::Budget;
 use super::clock::Clock;
 use super::dial::{DIALS_MAX, Dial, Greeted};
+use super::face::Face;
 use super::life::{Exit, Life, Wish};
 use super::links::{Links, newer_wins};
 use super::scope::may_dial;
@@ -16,7 +17,6 @@ use super::writer::Stopped;
 use super::{NEWCOMERS_MAX, Newcomer, PROTOCOL_VERSION, Room, Shared};
 use crate::discovery::{Bootstrap, Remembered};
 use crate::event::Event;
-use crate::session::Face;
 use crate::storage::{CommitEnd, Opened};
 use crate::swarm::{Fault, FetchEnd, Input, Notice, Output, Role, Setup, Swarm};
 use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId};

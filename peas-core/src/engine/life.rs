@@ -3,14 +3,15 @@
 //! Part of the driver, in a file of its own: what happens when, seen from the host. The machine knows none of it.
 
 use super::driver::Driver;
+use super::runtime::without_signals;
 use super::task::Place;
 use super::works::Report;
+use crate::Error;
 use crate::config::SeedPolicy;
-use crate::event::{Event, PauseReason, Progress, State};
+use crate::event::{Departure, Event, PauseReason, Progress, State};
 use crate::storage::PublishError;
 use crate::swarm::{Input, Order};
 use crate::unit::{Span, Time};
-use crate::{Departure, Error};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -219,13 +220,14 @@ impl Driver {
         self.boot(now);
         if self.life.show_at <= now {
             self.show(now);
-            let every = if std::mem::take(&mut self.life.dirty) || self.life.leaving.is_some() { SHOW_EVERY } else { SHOW_IDLE };
+            self.leave_by_policy(now);
+            let soon = self.life.leaving.is_some() || (self.life.state == State::Sharing && self.life.policy == SeedPolicy::Leave);
+            let every = if std::mem::take(&mut self.life.dirty) || soon { SHOW_EVERY } else { SHOW_IDLE };
             self.life.show_at = now + every;
         }
         if self.links.serving() > 0 {
             self.life.served_at = now;
         }
-        self.leave_by_policy(now);
         let leaving = self.life.leaving.as_ref()?;
         let drained = self.links.serving() == 0 && now.since(leaving.since) >= DRAIN_QUIET;
         let over = !leaving.drain || drained || now.since(leaving.since) >= Span::from(leaving.grace / 2);
@@ -300,13 +302,12 @@ impl Driver {
     }
 
     fn probe_disk(&mut self, now: Time) {
-        let dest = self.works.storage.dest();
         let Some(trouble) = &mut self.life.trouble else { return };
         if trouble.probe_at > now {
             return;
         }
         trouble.probe_at = now + trouble.wait;
-        if !trouble.held_back || (trouble.reason == PauseReason::DiskFull && !has_room(&dest)) {
+        if !trouble.held_back || (trouble.reason == PauseReason::DiskFull && !has_room(&self.works.storage.dest())) {
             return;
         }
         if self.swarm.held().is_full() {
@@ -333,11 +334,21 @@ impl Driver {
             return;
         }
         self.life.boot_wait = Span((self.life.boot_wait.0 * 2).min(BOOT_MAX.0));
-        let reports = self.works.reports.clone();
-        self.bootstrap.resolve(move |resolved| drop(reports.blocking_send(Report::Resolved(resolved))));
+        self.look_up_names();
         let candidates = self.bootstrap.candidates();
         if !candidates.is_empty() && self.life.leaving.is_none() {
             self.feed(Input::Candidates(candidates));
+        }
+    }
+
+    /// Looks host names up on a thread that nobody waits for: a resolver that hangs costs one thread and holds up no shutdown.
+    fn look_up_names(&mut self) {
+        let Some(look_up) = self.bootstrap.look_up() else { return };
+        let reports = self.works.reports.clone();
+        let work = move || drop(reports.blocking_send(Report::Resolved(look_up())));
+        // A machine without room for a thread is asked again at the next try.
+        if without_signals(|| std::thread::Builder::new().name("peas-resolve".into()).spawn(work)).is_err() {
+            self.bootstrap.resolved(Vec::new());
         }
     }
 

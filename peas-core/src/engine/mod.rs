@@ -19,6 +19,7 @@ mod budget;
 mod clock;
 mod dial;
 mod driver;
+mod face;
 mod life;
 mod links;
 mod reader;

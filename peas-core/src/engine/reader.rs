@@ -4,10 +4,12 @@
 //! the driver, the disk or a rate limit is slow the task waits, stops reading, and the peer feels it by flow control. Nothing
 //! that comes is believed: whole pieces are checked by storage, parts block by block here.
 
-use super::assembly::{Filled, Put};
+use super::assembly::Put;
+use super::budget::Share;
 use super::clock::Clock;
 use super::works::{LinkNo, News, Report, What, Works};
 use crate::hash::{SpanProof, SpanVerifier};
+use crate::storage::PieceBuf;
 use crate::swarm::Fault;
 use crate::transport::{Incoming, LinkError, LinkReader};
 use crate::unit::{BLOCK_BYTES, BlockSpan, RequestId, Span, Time};
@@ -76,13 +78,15 @@ struct Fetch {
     bytes: u32,
     received: u32,
     sink: Sink,
+    /// Of the byte budget, once there is a buffer.
+    share: Option<Share>,
 }
 
 enum Sink {
     /// Nothing came yet.
     None,
     /// All of a piece.
-    Whole(Filled),
+    Whole(PieceBuf),
     /// Some blocks of it, each verified as it comes.
     Part { verifier: SpanVerifier, bytes: Vec<u8>, verified: u32 },
 }
@@ -144,7 +148,7 @@ impl Reader {
             match note {
                 Note::Expect(req, span) => {
                     let bytes = works.geometry.len_of_span(span);
-                    fetches.insert(req, Fetch { span, bytes, received: 0, sink: Sink::None });
+                    fetches.insert(req, Fetch { span, bytes, received: 0, sink: Sink::None, share: None });
                 }
                 Note::Forget(req) => {
                     if let Some(fetch) = fetches.remove(&req) {
@@ -164,6 +168,7 @@ impl Reader {
         let piece_cv = self.works.pea.piece_cv(fetch.span.piece());
         match SpanVerifier::new(geometry, fetch.span, &SpanProof { nodes }, piece_cv) {
             Ok(verifier) => {
+                fetch.share = Some(self.works.budget_in.take(fetch.bytes).await);
                 fetch.sink = Sink::Part { verifier, bytes: vec![0; fetch.bytes as usize], verified: 0 };
                 Ok(())
             }
@@ -185,12 +190,12 @@ impl Reader {
             if !self.works.geometry.is_whole(fetch.span) {
                 return Err(Ended::Fault(Fault::Protocol)); // The proof comes first.
             }
-            let share = self.works.budget_in.take(fetch.bytes).await;
-            fetch.sink = Sink::Whole(Filled { buf: self.works.storage.buffer(fetch.span.piece()), share });
+            fetch.share = Some(self.works.budget_in.take(fetch.bytes).await);
+            fetch.sink = Sink::Whole(self.works.storage.buffer(fetch.span.piece()));
         }
         let range = fetch.received as usize..(fetch.received + len) as usize;
         match &mut fetch.sink {
-            Sink::Whole(filled) => link.payload(&mut filled.buf[range]).await?,
+            Sink::Whole(buf) => link.payload(&mut buf[range]).await?,
             Sink::Part { bytes, .. } => link.payload(&mut bytes[range]).await?,
             Sink::None => {}
         }
@@ -217,12 +222,12 @@ impl Reader {
 
     async fn complete(&mut self, req: RequestId) -> Result<(), Ended> {
         self.report(Report::Received { req }).await?;
-        let Some(Fetch { span, bytes: len, sink, .. }) = self.fetches.remove(&req) else { return Ok(()) };
+        let Some(Fetch { span, bytes: len, sink, share, .. }) = self.fetches.remove(&req) else { return Ok(()) };
         let piece = span.piece();
-        let filled = match sink {
-            Sink::Whole(filled) => filled,
-            Sink::Part { bytes, .. } => match self.works.assembly.put(span, &bytes, &self.works.storage, &self.works.budget_in) {
-                Put::Whole(filled) => filled,
+        let buf = match sink {
+            Sink::Whole(buf) => buf,
+            Sink::Part { bytes, .. } => match self.works.assembly.put(span, &bytes, &self.works.storage) {
+                Put::Whole(buf) => buf,
                 Put::Kept => return self.report(Report::Verified { req }).await,
                 Put::Late => {
                     self.works.wasted_bytes.fetch_add(len.into(), Ordering::Relaxed);
@@ -233,7 +238,6 @@ impl Reader {
         };
         // The place for the disk's answer is taken before the work is given: its thread never waits.
         let slot = self.works.reports.clone().reserve_owned().await.map_err(|_| Ended::Driver)?;
-        let Filled { buf, share } = filled;
         let done = move |end| {
             slot.send(Report::Commit { req, piece, end });
             drop(share);

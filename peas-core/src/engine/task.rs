@@ -4,19 +4,19 @@
 //! ending links and storage after it, and the wall that a panic does not pass.
 
 use super::driver::Driver;
+use super::face::Face;
 use super::life::{Exit, Wish};
 use super::recorder::Recorder;
 use super::throttle::Throttle;
 use super::{Shared, without_signals};
+use crate::Error;
 use crate::config::SeedPolicy;
 use crate::discovery::Remembered;
-use crate::event::{Progress, State};
+use crate::event::{Departure, Progress, State};
 use crate::manifest::TrustedManifest;
-use crate::session::Face;
 use crate::storage::{Opened, Storage, StorageOptions};
-use crate::swarm::{Fault, Limits, Role, Snapshot};
+use crate::swarm::{Fault, Input, Limits, Order, Role, Snapshot};
 use crate::wire::MemberRecord;
-use crate::{Departure, Error};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,14 +108,19 @@ pub(crate) struct Ending {
 /// Runs a session to its end, whatever happens in it: a panic ends this session alone.
 pub(crate) async fn run(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) {
     let content = task.pea.id();
-    let ending = tokio::spawn(session(shared.clone(), handle.clone(), task)).await.unwrap_or_else(|error| Ending {
-        failure: error.is_panic().then(|| Error::Internal { place: "driver".into() }),
-        departure: Departure { drained: false, tasks_aborted: 1 },
-    });
+    let ending = contained(session(shared.clone(), handle.clone(), task)).await;
     shared.close_room(content);
     shared.aborted.fetch_add(ending.departure.tasks_aborted, Ordering::Relaxed);
     handle.picture.lock().expect("nothing panics while holding it").departure = Some(ending.departure);
     handle.face.end(ending.failure);
+}
+
+/// The wall that a panic does not pass: it becomes the ending of this one session.
+async fn contained(session: impl Future<Output = Ending> + Send + 'static) -> Ending {
+    tokio::spawn(session).await.unwrap_or_else(|error| Ending {
+        failure: error.is_panic().then(|| Error::Internal { place: "driver".into() }),
+        departure: Departure { drained: false, tasks_aborted: 1 },
+    })
 }
 
 async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending {
@@ -170,7 +175,8 @@ async fn told_to_go(wish: &mut watch::Receiver<Wish>, token: &CancellationToken)
 
 impl Driver {
     /// The exit when the engine is closed.
-    pub(super) fn closed(&self) -> Exit {
+    pub(super) fn closed(&mut self) -> Exit {
+        self.feed(Input::Order(Order::Leave));
         let deadline = self.shared.close_by.get().copied().unwrap_or_else(|| Instant::now() + DROPPED_MAX);
         Exit { failure: None, drained: false, deadline }
     }
@@ -203,5 +209,18 @@ impl Driver {
         let closed = closed.await.unwrap_or(false);
         let tasks_aborted = self.tracker.len() as u32 + u32::from(!closed);
         Ending { departure: Self::departure(&exit, tasks_aborted), failure: exit.failure }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_the_end_of_one_session_and_of_nothing_else() {
+        let ending = contained(async { panic!("a bug of ours") }).await;
+        assert_eq!(ending.failure.unwrap().code(), 10);
+        let fine = contained(async { Ending { failure: None, departure: Departure { drained: true, tasks_aborted: 0 } } }).await;
+        assert!(fine.failure.is_none(), "the control");
     }
 }

@@ -239,7 +239,8 @@ impl Writer {
         if let (0, Some(proof)) = (sending.sent, proof) {
             link.proof(req, &proof.nodes).await?;
         }
-        let frame_bytes = if self.pace.is_fast { FRAME_BYTES } else { FRAME_BYTES_SLOW };
+        let limited = self.works.upload.iter().any(|throttle| (1..FAST_BYTES_PER_S as u64).contains(&throttle.get()));
+        let frame_bytes = if self.pace.is_fast && !limited { FRAME_BYTES } else { FRAME_BYTES_SLOW };
         let start = range.start + sending.sent;
         let frame = start..(start + frame_bytes).min(range.end);
         let len = frame.len();

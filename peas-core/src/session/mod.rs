@@ -4,12 +4,11 @@
 //! text says so, and no code of the host's ever runs on a thread that does our work.
 
 mod create;
-mod face;
 mod trust;
 mod verify;
 
+pub use crate::event::Departure;
 pub use create::{Created, create, read_pea, write_pea};
-pub(crate) use face::Face;
 pub use trust::TrustState;
 pub use verify::{Verified, verify};
 
@@ -223,15 +222,6 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("content", &self.pea.id()).field("progress", &self.progress()).finish_non_exhaustive()
     }
-}
-
-/// How a session was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Departure {
-    /// What was being served was served to its end.
-    pub drained: bool,
-    /// Tasks that had to be aborted.
-    pub tasks_aborted: u32,
 }
 
 impl Session {

@@ -23,12 +23,19 @@ pub(super) struct Handout {
     places: Vec<Place>,
     /// Pieces that a peer holds, or is about to hold, alone.
     alone: BTreeMap<PeerId, u32>,
-    /// Bytes sent when the last piece had left; what is sent after it counts against the origin's budget.
+    /// Bytes sent after the last piece had left: they count against the origin's budget.
     pub extra_bytes: u64,
+    began_at: Option<Time>,
+    rest_until: Option<Time>,
 }
 
 /// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
 const LEASE_MIN: Span = Span::s(10);
+
+/// When every piece has left once, the origin rests for this share of the time that took, 5 s at most: mostly the swarm does the rest
+/// alone, and what the origin would add in that moment is a copy that somebody else could have sent.
+const REST_SHARE: u64 = 10;
+const REST_MAX: Span = Span::s(5);
 
 /// Most assignments that a client's credits may add up to: what a 10 Gbit/s client of 1 MiB pieces needs, and no hoard.
 pub(super) const CREDIT_MAX: u32 = 16;
@@ -37,7 +44,7 @@ impl Handout {
     pub fn new(pieces: impl Iterator<Item = PieceIdx>, rng: &mut Rng) -> Self {
         let mut waiting: Vec<PieceIdx> = pieces.collect();
         rng.shuffle(&mut waiting);
-        Self { places: vec![Place::Waiting; waiting.len()], waiting: waiting.into(), alone: BTreeMap::new(), extra_bytes: 0 }
+        Self { places: vec![Place::Waiting; waiting.len()], waiting: waiting.into(), alone: BTreeMap::new(), extra_bytes: 0, began_at: None, rest_until: None }
     }
 
     /// Whether every piece is assigned or out.
@@ -141,6 +148,7 @@ impl Swarm {
                 neighbor.credit -= 1;
             }
             self.uplink.idle_since = None;
+            self.handout.as_mut().expect("as above").began_at.get_or_insert(self.now);
             self.permit(peer, Some(piece), self.geometry.blocks_of(piece), lease, Message::Assign { piece: piece.raw(), lease_ms: lease.as_ms() as u32 });
         }
     }
@@ -171,6 +179,18 @@ impl Swarm {
     /// Whether the hand-out still has pieces waiting: until then the origin grants nothing else.
     pub(super) fn is_handing_out(&mut self) -> bool {
         self.handout.as_mut().is_some_and(|handout| !handout.is_done())
+    }
+
+    /// Whether the origin waits to see what the swarm does alone.
+    pub(super) fn is_resting(&mut self) -> bool {
+        let now = self.now;
+        let Some(handout) = &mut self.handout else { return false };
+        let Some(began) = handout.began_at else { return false };
+        let until = *handout.rest_until.get_or_insert(now + Span(now.since(began).0 / REST_SHARE).min(REST_MAX));
+        if until > now {
+            self.wake_at(until);
+        }
+        until > now
     }
 
     pub(super) fn assignment_declined(&mut self, peer: PeerId, piece: PieceIdx) {

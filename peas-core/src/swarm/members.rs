@@ -46,6 +46,9 @@ const FULL_FOR_MAX: Span = Span::s(60);
 /// When both of a pair know each other, one of them dials at once and the other only after this long.
 const COURTESY: Span = Span::s(2);
 
+/// Share of the neighbours dialled that are looked for in our own region, when it is known.
+const LOCAL_SHARE: f64 = 0.75;
+
 #[derive(Clone, Debug)]
 struct Member {
     record: MemberRecord,
@@ -400,7 +403,7 @@ impl Swarm {
         let now = self.now;
         let mine = self.me;
         let we_are_whole = self.pieces.is_whole();
-        let fits: Vec<(SocketAddr, PeerId)> = self
+        let fits: Vec<(SocketAddr, PeerId, u32)> = self
             .members
             .table
             .iter()
@@ -412,10 +415,13 @@ impl Swarm {
                     && !(we_are_whole && member.record.held_permille == 1000)
                     && (dials_first(mine, **peer) || now.since(member.known_since) >= COURTESY)
             })
-            .map(|(&peer, member)| (member.record.addr, peer))
+            .map(|(&peer, member)| (member.record.addr, peer, member.record.region))
             .collect();
-        let at = self.rng.below(fits.len());
-        fits.get(at).map(|&(addr, peer)| (addr, Some(peer)))
+        // Who knows its region wants three of four neighbours in it.
+        let local_first = self.region != 0 && self.rng.chance(LOCAL_SHARE);
+        let local: Vec<usize> = (0..fits.len()).filter(|&at| local_first && fits[at].2 == self.region).collect();
+        let at = if local.is_empty() { self.rng.below(fits.len()) } else { local[self.rng.below(local.len())] };
+        fits.get(at).map(|&(addr, peer, _)| (addr, Some(peer)))
     }
 
     /// An idle uplink while others lack something looks for them: up to two new neighbours a second.

@@ -180,12 +180,22 @@ fn seeds(machine: Kind, from: u64, count: u64) -> ExitCode {
     let (mut failed, mut inputs, mut virtual_s) = (0, 0, 0.0);
     let began = Instant::now();
     for seed in from..from.saturating_add(count) {
-        let outcome = machine.run(faults::draw(seed));
+        let Ok(outcome) = std::panic::catch_unwind(|| machine.run(faults::draw(seed))) else {
+            failed += 1;
+            println!("seed {seed}: panic");
+            continue;
+        };
         inputs += outcome.inputs;
         virtual_s += outcome.virtual_s;
         if let Some(violation) = outcome.violations.first() {
             failed += 1;
-            println!("seed {seed}: {:.3} s node {}: {} ({} in all)", violation.at_s, violation.node, violation.what, outcome.violations.len());
+            println!(
+                "seed {seed}: {:.3} s node {}: {} ({} in all)",
+                violation.at_s,
+                violation.node,
+                violation.what,
+                outcome.violations.len()
+            );
         }
     }
     let real_s = began.elapsed().as_secs_f64();

@@ -204,10 +204,10 @@ impl<M: Machine> World<M> {
             let snapshot = machine.snapshot(Time(now / 1000));
             let (held, journal) = (machine.held(), &state.disk.journal);
             let more = (held.count_minus(journal), journal.count_minus(held));
-            let links = state.ends.len() as u32;
+            let links = state.ends.iter().filter(|&&half| !self.links[half].hung_up).count() as u32;
             let limits = &self.plan.limits;
             let (links_over, members_over) = (links > u32::from(limits.links_max) + LINKS_SLACK, snapshot.members > limits.members_max);
-            let link_counts_differ = snapshot.links > links;
+            let link_counts_differ = snapshot.links > state.ends.len() as u32;
             sample.links += f64::from(links);
             if node != 0 {
                 sample.clients += 1;
@@ -280,7 +280,9 @@ impl<M: Machine> World<M> {
     pub(super) fn final_checks(&mut self) {
         if self.short > 0 {
             let idle: Vec<u32> = (1..self.nodes.len() as u32)
-                .filter(|&node| self.node(node).conduct == Conduct::Honest && !self.node(node).disk.journal.is_full() && !self.node(node).gone)
+                .filter(|&node| {
+                    self.node(node).conduct == Conduct::Honest && !self.node(node).disk.journal.is_full() && !self.node(node).gone
+                })
                 .collect();
             for &node in idle.iter().take(3) {
                 let state = self.node(node);
@@ -366,7 +368,9 @@ fn short(peer: &peas_core::unit::PeerId) -> u64 {
 
 /// A message as a number: enough to tell two runs apart.
 fn words(message: &Message) -> u64 {
-    let runs_of = |runs: &[(u32, u32)]| runs.iter().fold(0u64, |sum, &(first, count)| sum.wrapping_mul(31).wrapping_add(u64::from(first) << 20 | u64::from(count)));
+    let runs_of = |runs: &[(u32, u32)]| {
+        runs.iter().fold(0u64, |sum, &(first, count)| sum.wrapping_mul(31).wrapping_add(u64::from(first) << 20 | u64::from(count)))
+    };
     match message {
         Message::Held { runs, need, queue_ms } | Message::Have { runs, need, queue_ms } => {
             runs_of(runs) ^ u64::from(*need) << 32 ^ u64::from(*queue_ms)

@@ -151,7 +151,6 @@ impl Links {
         let half = &self[name.half];
         (half.up && half.generation == name.generation).then_some(name.half)
     }
-
 }
 
 impl std::ops::Index<u32> for Links {

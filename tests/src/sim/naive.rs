@@ -84,10 +84,14 @@ impl Naive {
                 self.ask(peer);
             }
             Message::Request { req, piece, first, count } => {
-                let span = geometry.piece(piece).filter(|&piece| self.setup.held.contains(piece)).and_then(|p| geometry.span(p, first, count));
+                let span =
+                    geometry.piece(piece).filter(|&piece| self.setup.held.contains(piece)).and_then(|p| geometry.span(p, first, count));
                 self.outputs.push_back(match span {
                     Some(span) => Output::Serve { req: RequestId(req), to: peer, span },
-                    None => Output::Send { peer, message: Message::Refuse { req, reason: peas_core::wire::REFUSE_NOT_HELD, retry_after_ms: 1000 } },
+                    None => Output::Send {
+                        peer,
+                        message: Message::Refuse { req, reason: peas_core::wire::REFUSE_NOT_HELD, retry_after_ms: 1000 },
+                    },
                 });
             }
             Message::Cancel { req } => self.outputs.push_back(Output::StopServe { req: RequestId(req), to: peer }),

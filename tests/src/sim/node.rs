@@ -87,7 +87,6 @@ pub(super) struct Node<M> {
     /// Rises with each start: events of an earlier life are void.
     pub incarnation: u32,
     pub peer: PeerId,
-    pub addr: SocketAddr,
     pub region: u32,
     pub origin: bool,
     pub conduct: Conduct,

@@ -20,7 +20,8 @@ fn row(name: impl Into<String>, plan: Plan) -> Row {
 /// The workloads of the quality phase. `clients_max` leaves the larger ones out: 2,048 clients take a minute.
 pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
     let crowd = |clients, pieces| Plan::flash_crowd(clients, pieces, seed);
-    let mut rows: Vec<Row> = [8, 32, 128, 512, 2048].map(|clients| row(format!("{clients} equal clients, 512 pieces"), crowd(clients, 512))).into();
+    let mut rows: Vec<Row> =
+        [8, 32, 128, 512, 2048].map(|clients| row(format!("{clients} equal clients, 512 pieces"), crowd(clients, 512))).into();
     rows.extend([128, 256, 1024, 2048].map(|pieces| row(format!("128 clients, {pieces} pieces"), crowd(128, pieces))));
     let uneven = |at: usize| if at.is_multiple_of(8) { mbit(50.0) } else { mbit(5.0) };
     rows.push(row("128 clients, one in 8 uploads 50 Mbit/s, the others 5", {
@@ -57,6 +58,9 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
     }));
     rows.push(row("128 clients, 10 Gbit/s, 0.1 ms", Plan { one_way_s: 0.000_1, ..Plan::equal(128, 512, 1 << 20, mbit(10_000.0), seed) }));
     rows.push(row("128 clients, 1 Gbit/s, 50 ms", Plan { one_way_s: 0.050, ..Plan::equal(128, 512, 1 << 20, mbit(1000.0), seed) }));
+    rows.push(row("16 clients, 128 pieces of 256 KiB, 100 Mbit/s, 20 ms (a piece takes half a round trip)", {
+        Plan::equal(16, 128, 256 << 10, mbit(100.0), seed)
+    }));
     rows.retain(|row| row.plan.clients.len() <= clients_max);
     for row in &mut rows {
         // Events are payload quanta: larger ones keep a crowd's run below a minute.

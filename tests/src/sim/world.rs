@@ -99,7 +99,6 @@ impl<M: Machine> World<M> {
             machine: None,
             incarnation: 0,
             peer: peer_of(node),
-            addr: addr_of(node),
             region: client.map_or(plan.origin_region, |client| client.region),
             origin: client.is_none(),
             conduct,
@@ -245,6 +244,8 @@ impl<M: Machine> World<M> {
         }
         state.incarnation += 1;
         state.timer_at = Ns::MAX;
+        // Bans are remembered by the machine, and it is a new one.
+        state.caught.clear();
         if state.incarnation == 1 {
             state.started_at = now;
         }
@@ -261,8 +262,9 @@ impl<M: Machine> World<M> {
         if node != 0 {
             candidates.push(Candidate { addr: addr_of(0), peer: Some(peer_of(0)), via: Via::Bootstrap });
         }
-        let before: Vec<u32> =
-            (1..self.nodes.len() as u32).filter(|&other| other != node && self.node(other).incarnation > 0 && !self.node(other).gone).collect();
+        let before: Vec<u32> = (1..self.nodes.len() as u32)
+            .filter(|&other| other != node && self.node(other).incarnation > 0 && !self.node(other).gone)
+            .collect();
         for _ in 0..self.plan.remembered.min(before.len()) {
             let other = before[self.rng.below(before.len())];
             candidates.push(Candidate { addr: addr_of(other), peer: Some(peer_of(other)), via: Via::Remembered });

@@ -75,7 +75,7 @@ impl Face {
         if !inner.ended {
             inner.ended = true;
             inner.failure = failure;
-            inner.progress.state = crate::State::Ended;
+            inner.progress.state = crate::event::State::Ended;
             inner.version += 1;
         }
         self.wake(inner);

@@ -1,0 +1,68 @@
+//! A disk that is full: the session stands still, says why, and goes on by itself. Runs in a mount namespace of its own, on a small
+//! file system in memory.
+
+mod common;
+
+use common::{engine, origin, single_file, until, wait};
+use peas_core::config::{InstallOptions, SeedPolicy};
+use peas_core::{Event, PauseReason};
+use std::path::Path;
+use std::process::Command;
+
+const PLACE: &str = "PEAS_TEST_SMALL_DISK";
+
+/// Runs one test of this file again as the only one of a process that has a file system of this size at a place of its own.
+/// False: this is that process. Systems that grant no such namespace cannot run it, which is a failure and not a pass.
+fn elsewhere(test: &str, size: &str) -> bool {
+    if std::env::var_os(PLACE).is_some() {
+        return false;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("mount -t tmpfs -o size={size} tmpfs \"${PLACE}\" && exec \"$0\" --exact {test} --nocapture");
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
+    let status = command.env(PLACE, dir.path()).status().unwrap();
+    assert!(status.success(), "see above");
+    true
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    if elsewhere("a_full_disk_is_waited_for", "48m") {
+        return;
+    }
+    let place = std::env::var(PLACE).unwrap();
+    let place = Path::new(&place);
+    let made = single_file(12 << 20);
+    let (seed_engine, _seed) = origin(&made);
+    let receiver = engine();
+    receiver.set_limits(0, 8 << 20);
+    let options = InstallOptions { peers: vec![seed_engine.listen_addr().unwrap()], seed: SeedPolicy::Forever, ..Default::default() };
+    let session = receiver.install(made.pea.clone(), &place.join("out"), options).unwrap();
+    // Somebody else fills the disk once the session is under way.
+    until(|| session.progress().bytes_done > 0);
+    let ballast = place.join("ballast");
+    let filled = (0..).try_for_each(|_| {
+        use std::io::Write as _;
+        std::fs::OpenOptions::new().create(true).append(true).open(&ballast)?.write_all(&[7; 64 * 1024])
+    });
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let mut events = Vec::new();
+    while !events.contains(&Event::Paused(PauseReason::DiskFull)) {
+        events.push(session.next_event_timeout(common::PATIENCE).unwrap_or_else(|| panic!("{events:?} {}", session.stats_json())));
+    }
+    until(|| session.progress().paused == Some(PauseReason::DiskFull));
+    let (done, state) = (session.progress().bytes_done, session.progress().state);
+    assert!(done < session.progress().bytes_total, "{state:?}");
+    // No spin: what is received in vain while the disk is full is a few pieces.
+    std::fs::remove_file(&ballast).unwrap();
+    receiver.set_limits(0, 0);
+    wait(&session);
+    made.assert_same(&place.join("out"));
+    let mut after = Vec::new();
+    while let Some(event) = session.try_next_event() {
+        after.push(event);
+    }
+    assert_eq!(after, [Event::Resumed, Event::Installed]);
+    assert!(session.progress().bytes_done >= done);
+}

@@ -1,0 +1,200 @@
+//! Whole swarms in virtual time: fixed seeds with faults, repeatability, the quality of a small flash crowd, and for every check a
+//! planted bug that it must catch.
+
+use peas_core::swarm::{Fault, Input, Output, Setup, Snapshot, Swarm};
+use peas_core::unit::{BlockSpan, PieceSet, Time};
+use peas_core::wire::Message;
+use peas_tests::sim::naive::Naive;
+use peas_tests::sim::workload::{Conduct, Plan, mbit};
+use peas_tests::sim::{Machine, Outcome, World, faults};
+use std::collections::VecDeque;
+
+fn run<M: Machine>(plan: Plan) -> Outcome {
+    World::<M>::new(plan).run()
+}
+
+/// Clients of 100 Mbit/s and pieces of 256 KiB: small enough for a test build.
+fn crowd(clients: usize, pieces: u32) -> Plan {
+    let mut plan = Plan::equal(clients, pieces, 256 << 10, mbit(100.0), 1);
+    plan.ends_s = 600.0;
+    plan
+}
+
+#[test]
+fn two_hundred_fixed_seeds_keep_every_promise() {
+    let mut broken = Vec::new();
+    for seed in 1..=200 {
+        let outcome = run::<Swarm>(faults::draw(seed));
+        broken.extend(outcome.violations.first().map(|violation| format!("seed {seed}: {violation:?}")));
+    }
+    assert!(broken.is_empty(), "replay with `peas-sim replay --seed N`:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 14, 15] {
+        let (first, again) = (run::<Swarm>(faults::draw(seed)), run::<Swarm>(faults::draw(seed)));
+        assert_eq!((first.fold, first.inputs, first.events), (again.fold, again.inputs, again.events), "seed {seed}");
+        assert_ne!(first.fold, run::<Swarm>(faults::draw(seed + 1000)).fold, "another seed is another run");
+    }
+}
+
+#[test]
+fn a_flash_crowd_is_near_the_bound_and_spares_the_origin() {
+    let outcome = run::<Swarm>(Plan::flash_crowd(16, 128, 1));
+    assert_eq!(outcome.violations, []);
+    assert!(outcome.ratio() >= 1.0, "faster than light: {}", outcome.ratio());
+    assert!(outcome.ratio() < 1.25, "last client at {} times the bound", outcome.ratio());
+    assert!(outcome.origin_copies < 1.2, "the origin sent {} copies", outcome.origin_copies);
+}
+
+#[test]
+fn the_ground_is_right_for_another_machine_too() {
+    let outcome = run::<Naive>(crowd(8, 64));
+    assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{:?}", outcome.violations);
+    assert!(outcome.ratio() >= 1.0 && outcome.ratio() < 3.0, "{}", outcome.ratio());
+}
+
+#[test]
+fn all_become_whole_when_the_origin_dies_after_one_copy() {
+    let mut plan = crowd(12, 96);
+    plan.origin_dies_at_copies = Some(1.2);
+    let outcome = run::<Swarm>(plan);
+    assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{:?}", outcome.violations);
+}
+
+#[test]
+fn hostile_peers_delay_and_nothing_more() {
+    for conduct in [Conduct::Poisoner, Conduct::Liar, Conduct::Staller, Conduct::Hoarder] {
+        let outcome = run::<Swarm>(crowd(12, 48).with_conduct(0.34, conduct));
+        assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{conduct:?}: {:?}", outcome.violations);
+    }
+}
+
+// Controls: the machine with one bug each, made by changing what it asks for.
+
+/// A machine whose requests pass through a bug.
+struct Planted<B>(Swarm, VecDeque<Output>, B);
+
+trait Bug: Default {
+    /// What comes out instead.
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>);
+}
+
+impl<B: Bug> Machine for Planted<B> {
+    fn new(setup: Setup) -> Self {
+        Self(Swarm::new(setup), VecDeque::new(), B::default())
+    }
+
+    fn handle(&mut self, now: Time, input: Input) {
+        self.0.handle(now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        while let Some(output) = self.0.poll() {
+            self.2.twist(output, &mut self.1);
+        }
+        self.1.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.0.deadline()
+    }
+
+    fn snapshot(&self, now: Time) -> Snapshot {
+        self.0.snapshot(now)
+    }
+
+    fn held(&self) -> &PieceSet {
+        self.0.held()
+    }
+}
+
+fn caught<B: Bug>(plan: Plan, words: &str) {
+    let outcome = run::<Planted<B>>(plan);
+    assert!(outcome.violations.iter().any(|violation| violation.what.contains(words)), "not caught: {words}; {:?}", outcome.violations);
+}
+
+/// Announces a piece when it asks for it.
+#[derive(Default)]
+struct AnnouncesEarly;
+impl Bug for AnnouncesEarly {
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        if let Output::Fetch { from, span, .. } = &output {
+            let message = Message::Have { runs: vec![(span.piece().raw(), 1)], need: 0, queue_ms: 0 };
+            into.push_back(Output::Send { peer: *from, message });
+        }
+        into.push_back(output);
+    }
+}
+
+/// Never ends a link for lies.
+#[derive(Default)]
+struct Forgives;
+impl Bug for Forgives {
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        if !matches!(output, Output::Hangup { why: Fault::Corrupt, .. }) {
+            into.push_back(output);
+        }
+    }
+}
+
+/// Assigns every piece twice.
+#[derive(Default)]
+struct AssignsTwice;
+impl Bug for AssignsTwice {
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        if let Output::Send { peer, message: Message::Assign { piece, lease_ms } } = &output {
+            into.push_back(Output::Send { peer: *peer, message: Message::Assign { piece: *piece, lease_ms: *lease_ms } });
+        }
+        into.push_back(output);
+    }
+}
+
+/// Serves another piece than it was asked for, whether it holds it or not: the first that it ever fetched.
+#[derive(Default)]
+struct ServesUnheld(Option<BlockSpan>);
+impl Bug for ServesUnheld {
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        match output {
+            Output::Fetch { span, req, from } => {
+                self.0 = Some(span);
+                into.push_back(Output::Fetch { req, from, span });
+            }
+            Output::Serve { req, to, span } => into.push_back(Output::Serve { req, to, span: self.0.unwrap_or(span) }),
+            other => into.push_back(other),
+        }
+    }
+}
+
+/// Loses every hundredth request before it leaves.
+#[derive(Default)]
+struct Forgets(u32);
+impl Bug for Forgets {
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        if matches!(output, Output::Send { message: Message::Held { .. }, .. }) {
+            self.0 += 1;
+            if self.0.is_multiple_of(2) {
+                return;
+            }
+        }
+        into.push_back(output);
+    }
+}
+
+#[test]
+fn controls_are_caught() {
+    caught::<AnnouncesEarly>(crowd(4, 16), "not committed");
+    caught::<Forgives>(crowd(8, 32).with_conduct(0.3, Conduct::Poisoner), "which lied");
+    caught::<AssignsTwice>(crowd(4, 16), "while the lease");
+    caught::<ServesUnheld>(crowd(8, 32), "which it does not hold");
+}
+
+#[test]
+fn a_machine_that_forgets_its_first_word_is_found_out() {
+    let mut plan = crowd(6, 24);
+    plan.ends_s = 60.0;
+    let outcome = run::<Planted<Forgets>>(plan);
+    let clean = run::<Swarm>(crowd(6, 24));
+    assert!(outcome.short > 0 || outcome.ratio() > clean.ratio(), "half of all links were mute and nothing showed");
+}
