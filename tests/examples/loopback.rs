@@ -34,7 +34,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engines = (0..receivers).map(|_| Engine::new(config())).collect::<Result<Vec<_>, _>>()?;
     let mut sessions = Vec::new();
     for (at, engine) in engines.iter().enumerate() {
-        let options = InstallOptions { peers: peers.clone(), seed: SeedPolicy::Forever, record: args.iter().any(|arg| arg == "record"), ..Default::default() };
+        let options = InstallOptions {
+            peers: peers.clone(),
+            seed: SeedPolicy::Forever,
+            record: args.iter().any(|arg| arg == "record"),
+            ..Default::default()
+        };
         sessions.push(engine.install(pea.clone(), &dir.path().join(format!("out{at}")), options)?);
     }
     for session in &sessions {

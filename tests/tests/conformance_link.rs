@@ -4,7 +4,8 @@
 
 use peas_core::transport::memory::{MemoryRaw, MemoryTransport, Net};
 use peas_core::transport::{
-    FrameWriter, Identity, Incoming, Link, LinkError, LinkOf, LinkReader, LinkWriter, TcpOptions, TcpOutbound, TcpTransport, Transport,
+    Backlog, FrameWriter, Identity, Incoming, Link, LinkError, LinkOf, LinkReader, LinkWriter, TcpOptions, TcpOutbound, TcpTransport,
+    Transport,
 };
 use peas_core::unit::RequestId;
 use peas_core::wire::{Hello, Message};
@@ -20,7 +21,7 @@ const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How to make the transports under test and the strangers around them.
 trait Kit: Default {
-    type Below: AsyncWrite + Unpin + Send + 'static;
+    type Below: AsyncWrite + Backlog + Unpin + Send + 'static;
     type T: Transport<Writer = FrameWriter<Self::Below>>;
     /// Something that keeps a connection or a listener open.
     type Held: Send;

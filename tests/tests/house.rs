@@ -29,9 +29,8 @@ const TABLE: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["unit", "hash", "wire", "manifest", "swarm", "config", "error", "event"];
 
 /// What a pure room may not name.
-const IMPURE: &[&str] = &[
-    "Instant", "SystemTime", "HashMap", "HashSet", "Mutex", "RwLock", "tokio", "async ", "std::fs", "TcpStream", "UdpSocket", "thread::",
-];
+const IMPURE: &[&str] =
+    &["Instant", "SystemTime", "HashMap", "HashSet", "Mutex", "RwLock", "tokio", "async ", "std::fs", "TcpStream", "UdpSocket", "thread::"];
 
 fn source_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../peas-core/src")
@@ -69,9 +68,14 @@ fn imports_in(code: &str) -> BTreeSet<String> {
     let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
     let mut imports: BTreeSet<String> = code.split("crate::").skip(1).map(name).collect();
     // Names that the crate's root re-exports.
-    for (exported, room) in
-        [("Error", "error"), ("Event", "event"), ("Progress", "event"), ("Manifest", "manifest"), ("TrustedManifest", "manifest"), ("Trust", "manifest")]
-    {
+    for (exported, room) in [
+        ("Error", "error"),
+        ("Event", "event"),
+        ("Progress", "event"),
+        ("Manifest", "manifest"),
+        ("TrustedManifest", "manifest"),
+        ("Trust", "manifest"),
+    ] {
         if imports.remove(exported) {
             imports.insert(room.to_owned());
         }

@@ -117,7 +117,7 @@ fn wrong_frame(rng: &mut Rng, category: u64, body: &[u8]) -> (WireError, WireErr
             (of(Message::Request { req: 1, piece: 1, first: n as u16, count: 0 }), WireError::BadValue("request for no blocks"))
         }
         18 => {
-            let past = Message::Request { req: 1, piece: 1, first: 1000, count: 25 + n as u16, spare: false };
+            let past = Message::Request { req: 1, piece: 1, first: 1000, count: 25 + n as u16 };
             (of(past), WireError::BadValue("request past the largest piece"))
         }
         _ => (of(Message::Refuse { req: 1, reason: 3 + (n % 250) as u8, retry_after_ms: 0 }), WireError::BadValue("reason")),

@@ -149,7 +149,9 @@ impl Swarm {
         let (pieces, seconds) = if spare { (WINDOW_PIECES_SPARE, WINDOW_SPARE_S) } else { (WINDOW_PIECES, WINDOW_S) };
         let rate = self.downlink_bytes_per_s();
         let least = u64::from(self.geometry.piece_bytes()) * pieces;
-        ((rate * seconds) as u64).max(least + (rate * self.uplink.round_trip().as_s() * WINDOW_ROUND_TRIPS) as u64).min(self.limits.buffered_bytes_max)
+        ((rate * seconds) as u64)
+            .max(least + (rate * self.uplink.round_trip().as_s() * WINDOW_ROUND_TRIPS) as u64)
+            .min(self.limits.buffered_bytes_max)
     }
 
     /// What we receive, within the host's limit.
@@ -319,8 +321,7 @@ impl Swarm {
     fn count_good(&mut self, fetch: &Fetch) {
         let Some(neighbor) = self.neighbors.get_mut(fetch.from) else { return };
         neighbor.proven = true;
-        let counter =
-            if neighbor.is_origin { &mut self.downlink.from_origin_bytes } else { &mut self.downlink.from_peers_bytes };
+        let counter = if neighbor.is_origin { &mut self.downlink.from_origin_bytes } else { &mut self.downlink.from_peers_bytes };
         *counter += u64::from(fetch.bytes);
     }
 
@@ -390,7 +391,11 @@ impl Swarm {
         if !neighbor.is_origin || !missing {
             return;
         }
-        let assigned = neighbor.fetches.iter().filter(|req| self.downlink.fetches.get(req).is_some_and(|fetch| fetch.assigned && !fetch.received)).count() as u32;
+        let assigned = neighbor
+            .fetches
+            .iter()
+            .filter(|req| self.downlink.fetches.get(req).is_some_and(|fetch| fetch.assigned && !fetch.received))
+            .count() as u32;
         let pieces = wanted.saturating_sub(neighbor.credit_out + assigned);
         if pieces > 0 {
             neighbor.credit_out += pieces;

@@ -12,7 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 enum Place {
     Waiting,
     /// With one peer: promised to it, or announced by it alone.
-    With { peer: PeerId, lease_until: Option<Time> },
+    With {
+        peer: PeerId,
+        lease_until: Option<Time>,
+    },
     Out,
 }
 
@@ -44,7 +47,14 @@ impl Handout {
     pub fn new(pieces: impl Iterator<Item = PieceIdx>, rng: &mut Rng) -> Self {
         let mut waiting: Vec<PieceIdx> = pieces.collect();
         rng.shuffle(&mut waiting);
-        Self { places: vec![Place::Waiting; waiting.len()], waiting: waiting.into(), alone: BTreeMap::new(), extra_bytes: 0, began_at: None, rest_until: None }
+        Self {
+            places: vec![Place::Waiting; waiting.len()],
+            waiting: waiting.into(),
+            alone: BTreeMap::new(),
+            extra_bytes: 0,
+            began_at: None,
+            rest_until: None,
+        }
     }
 
     /// Whether every piece is assigned or out.
@@ -149,7 +159,13 @@ impl Swarm {
             }
             self.uplink.idle_since = None;
             self.handout.as_mut().expect("as above").began_at.get_or_insert(self.now);
-            self.permit(peer, Some(piece), self.geometry.blocks_of(piece), lease, Message::Assign { piece: piece.raw(), lease_ms: lease.as_ms() as u32 });
+            self.permit(
+                peer,
+                Some(piece),
+                self.geometry.blocks_of(piece),
+                lease,
+                Message::Assign { piece: piece.raw(), lease_ms: lease.as_ms() as u32 },
+            );
         }
     }
 

@@ -334,7 +334,8 @@ impl Swarm {
     /// Whether one more accepted link fits: one and a half times the neighbours we want, unless a link that helps nobody can go.
     fn make_room(&mut self) -> bool {
         let wanted = usize::from(self.limits.neighbors) * 3 / 2;
-        let links_max = if self.role == Role::Origin { usize::from(self.limits.links_max) } else { wanted.min(self.limits.links_max.into()) };
+        let links_max =
+            if self.role == Role::Origin { usize::from(self.limits.links_max) } else { wanted.min(self.limits.links_max.into()) };
         if self.neighbors.len() <= links_max {
             return true;
         }
@@ -438,8 +439,7 @@ impl Swarm {
         assert_eq!(serving, self.uplink.queued_bytes, "queued bytes drifted");
         let permitted: u64 = self.neighbors.iter().flat_map(|neighbor| &neighbor.permits).map(|permit| permit.bytes).sum();
         assert_eq!(permitted, self.uplink.permitted_bytes, "permitted bytes drifted");
-        let outstanding: u64 =
-            self.downlink.fetches.values().filter(|fetch| !fetch.received).map(|fetch| u64::from(fetch.bytes)).sum();
+        let outstanding: u64 = self.downlink.fetches.values().filter(|fetch| !fetch.received).map(|fetch| u64::from(fetch.bytes)).sum();
         assert_eq!(outstanding, self.downlink.outstanding_bytes, "outstanding bytes drifted");
         for neighbor in self.neighbors.iter().filter(|neighbor| neighbor.told_held) {
             debug_assert_eq!(neighbor.lacks, self.pieces.held().count_minus(&neighbor.held), "lacks drifted");

@@ -104,10 +104,7 @@ impl Neighbor {
 
     /// Whether a grant to it may be of use now.
     pub fn may_be_granted(&self, now: Time) -> bool {
-        self.told_held
-            && self.lacks as usize > self.serving.len()
-            && self.permits.len() < PERMITS_PER_PEER_MAX
-            && self.backoff_until <= now
+        self.told_held && self.lacks as usize > self.serving.len() && self.permits.len() < PERMITS_PER_PEER_MAX && self.backoff_until <= now
     }
 
     /// Whether neither side can help the other any more.

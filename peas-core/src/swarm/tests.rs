@@ -207,7 +207,9 @@ fn missing_pieces_are_reported_and_their_return_too() {
     let mut room = room_with_origin(2, 400);
     assert!(room.run(100, |room| room.machines[&2].held().len() > 5));
     room.kill(1);
-    assert!(room.run(500, |room| room.notices.iter().any(|(_, notice)| matches!(notice, Notice::Unavailable { missing_pieces } if *missing_pieces > 0))));
+    assert!(room.run(500, |room| {
+        room.notices.iter().any(|(_, notice)| matches!(notice, Notice::Unavailable { missing_pieces } if *missing_pieces > 0))
+    }));
     room.add(1, machine(1, 400, Role::Origin));
     assert!(room.run(3000, Room::all_whole), "bootstrap addresses are tried again");
     assert!(room.run(500, |room| room.notices.contains(&(2, Notice::Unavailable { missing_pieces: 0 }))));
@@ -249,8 +251,9 @@ fn who_asks_without_leave_is_refused_and_who_talks_nonsense_is_out() {
     let mut room = room_with_origin(1, 8);
     room.link(2, 1);
     room.give(1, Input::Message { peer: peer(2), message: Message::Request { req: 77, piece: 3, first: 0, count: 4 } });
-    assert!(room.pending.iter().any(|(n, output)| *n == 1
-        && matches!(output, Output::Send { message: Message::Refuse { req: 77, .. }, .. })));
+    assert!(
+        room.pending.iter().any(|(n, output)| *n == 1 && matches!(output, Output::Send { message: Message::Refuse { req: 77, .. }, .. }))
+    );
     for message in [
         Message::Have { runs: vec![(7, 2)], need: 0, queue_ms: 0 },
         Message::Have { runs: vec![(3, 0)], need: 0, queue_ms: 0 },

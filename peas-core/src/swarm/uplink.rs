@@ -102,7 +102,8 @@ impl Uplink {
 impl Swarm {
     /// Grants until the queue is as long as it should be or nobody can use a grant.
     pub(super) fn grant(&mut self) {
-        if self.paused || self.leaving || self.pieces.held().is_empty() || self.origin_spent() || self.is_handing_out() || self.is_resting() {
+        if self.paused || self.leaving || self.pieces.held().is_empty() || self.origin_spent() || self.is_handing_out() || self.is_resting()
+        {
             return;
         }
         let target = self.queue_target();

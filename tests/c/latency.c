@@ -1,0 +1,43 @@
+/*
+ * How long a host is inside peas while the engine is as busy as it can be: two engines, one gives a content to the other over
+ * the loopback, and this thread asks a thousand times a second.
+ *
+ * usage: latency FOLDER MIB
+ */
+#include "host.h"
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv)
+{
+    static double took[1 << 20];
+    char peer[64];
+    peas_event events[16];
+    peas_info info;
+    size_t count = 0;
+    CHECK(argc == 3 && chdir(argv[1]) == 0);
+    size_t bytes = (size_t)atol(argv[2]) << 20;
+    write_file("a", bytes, 1);
+    peas_engine *from = publisher("a", "a.peas", NULL), *to = engine_with(NULL);
+    double begun = now_s();
+    peas_job job = install_from(to, "a.peas", "b", peer_option(from, peer), NULL);
+    do {
+        double start = now_s();
+        OK(peas_job_info(to, job, &info));
+        CHECK(peas_poll(to, events, 16, 0) >= 0);
+        took[count++] = now_s() - start;
+        CHECK(count < sizeof took / sizeof *took);
+        usleep(1000);
+    } while (!info.complete);
+    double all = now_s() - begun;
+    qsort(took, count, sizeof *took, by_size);
+    printf("%zu MiB in %.2f s; info and poll, %zu times: median %.1f us, 99%% %.1f us, worst %.1f us\n", bytes >> 20, all, count,
+           took[count / 2] * 1e6, took[count * 99 / 100] * 1e6, took[count - 1] * 1e6);
+    OK(peas_engine_close(from, 2000));
+    OK(peas_engine_close(to, 2000));
+    return 0;
+}
