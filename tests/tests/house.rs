@@ -41,7 +41,7 @@ fn files_below(path: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(path).expect("a folder of sources") {
             files_below(&entry.expect("a readable entry").path(), found);
         }
-    } else if path.extension().is_some_and(|extension| extension == "rs") {
+    } else if path.extension().is_some_and(|extension| extension == "rs") && path.file_name().is_some_and(|name| name != "tests.rs") {
         found.push(path.to_owned());
     }
 }

@@ -1,6 +1,6 @@
 //! The words of the command line, and their help.
 //!
-//! Only shapes and texts: what a word does is in the command's module. Quantities with units are parsed in [`units`](crate::units).
+//! Only shapes and texts: what a word does is in the command's module. Quantities with units are parsed in [`crate::units`].
 
 use crate::keys::{self, PublicKey};
 use crate::units;
@@ -200,7 +200,7 @@ impl NetArgs {
     }
 }
 
-/// "127.0.0.1:7000", "[::]:7000", or a port alone, which means all IPv4 addresses.
+/// `127.0.0.1:7000`, `[::]:7000`, or a port alone, which means all IPv4 addresses.
 fn listen(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
         return Ok((Ipv4Addr::UNSPECIFIED, port).into());

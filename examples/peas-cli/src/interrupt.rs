@@ -21,10 +21,15 @@ fn asked() -> &'static watch::Sender<bool> {
 
 /// Begins to listen for signals. Without it (no thread to be had) the system's own handling stays in force.
 pub fn watch() {
-    let _ = std::thread::Builder::new().name("signals".into()).spawn(|| {
+    let (ready, armed) = std::sync::mpsc::sync_channel(1);
+    let listener = std::thread::Builder::new().name("signals".into()).spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        runtime.block_on(listen());
+        runtime.block_on(listen(ready));
     });
+    if listener.is_ok() {
+        // Until the handlers are in place a signal would end the program without a word. An error: there is no runtime to be had.
+        let _ = armed.recv();
+    }
 }
 
 /// From now on the caller ends by itself, within this time, when this says true.
@@ -49,10 +54,11 @@ pub fn watch_stdin() {
 }
 
 #[cfg(unix)]
-async fn listen() {
+async fn listen(ready: std::sync::mpsc::SyncSender<()>) {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds else { return };
+    let _ = ready.send(());
     loop {
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -64,7 +70,8 @@ async fn listen() {
 }
 
 #[cfg(not(unix))]
-async fn listen() {
+async fn listen(ready: std::sync::mpsc::SyncSender<()>) {
+    let _ = ready.send(());
     while tokio::signal::ctrl_c().await.is_ok() {
         end();
     }
@@ -73,6 +80,7 @@ async fn listen() {
 fn end() {
     let grace_ms = GRACE_MS.load(Ordering::SeqCst);
     if grace_ms == 0 || asked().send_replace(true) {
+        eprintln!("interrupted: the same command resumes");
         std::process::exit(i32::from(INTERRUPTED));
     }
     let _ = std::thread::Builder::new().name("last resort".into()).spawn(move || {

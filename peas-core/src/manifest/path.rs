@@ -6,7 +6,7 @@
 use super::error::clip;
 use super::{EntryKind, FileEntry, LinkProblem, ManifestError, PathProblem};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 const PATH_BYTES_MAX: usize = 1024;
@@ -85,7 +85,7 @@ fn is_device(name: &str) -> bool {
 
 /// All rules for a tree: each path, their order, no two that some system takes for one, links that stay inside.
 pub(super) fn check_tree(entries: &[FileEntry]) -> Result<(), ManifestError> {
-    let mut names = Names { entries, known: HashMap::with_capacity(entries.len()) };
+    let mut names = Names { entries, known: BTreeMap::new() };
     let mut before = "";
     for (at, entry) in entries.iter().enumerate() {
         check_path(&entry.path)?;
@@ -108,7 +108,7 @@ pub(super) fn check_tree(entries: &[FileEntry]) -> Result<(), ManifestError> {
 /// Every name that is taken, entry or folder, as the most forgiving file system sees it.
 struct Names<'a> {
     entries: &'a [FileEntry],
-    known: HashMap<[u8; 16], Taken>,
+    known: BTreeMap<[u8; 16], Taken>,
 }
 
 #[derive(Clone, Copy)]

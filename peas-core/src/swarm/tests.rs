@@ -165,8 +165,9 @@ fn everybody_becomes_whole_and_learns_of_everybody() {
     let mut room = room_with_origin(5, 1000);
     assert!(room.run(1500, Room::all_whole), "not whole after 30 s");
     for machine in room.machines.values() {
-        assert_eq!(machine.snapshot(room.now).links, 5, "everybody is everybody's neighbour");
+        assert_eq!(machine.snapshot(room.now).links, 5, "everybody is everybody's neighbour at {:?}: {:?}", room.now, room.hangups);
     }
+    room.step(); // the last of them have yet to say so
     let whole = room.notices.iter().filter(|(_, notice)| *notice == Notice::Whole).count();
     assert_eq!(whole, 5);
 }

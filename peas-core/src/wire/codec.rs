@@ -3,7 +3,7 @@
 //! What always holds: input is a slice of checked length; no claim inside it makes us allocate more than the limit of the type;
 //! all of the slice is consumed; and a value has exactly one encoding (decoding encodes again and compares, because bincode
 //! alone also takes 5 written in nine bytes). Types that go through here have no elements of size zero, since those cost the
-//! sender nothing, and their lists use [`list`]. Bytes are hashed and signed as they lie, never re-encoded.
+//! sender nothing, and their lists use `list`. Bytes are hashed and signed as they lie, never re-encoded.
 
 use super::WireError;
 use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
