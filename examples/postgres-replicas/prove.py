@@ -141,9 +141,11 @@ class Case:
         children = []
         for name in self.names:
             data, log = self.data(name), self.args.work / f"{name}.log"
+            # Made beforehand, as replicas.py does: pg_basebackup's own -C reserves no log until it begins to stream.
+            self.sql("primary", f"SELECT pg_create_physical_replication_slot('{name}', true)")
             script = (
-                f"pg_basebackup -d '{self.conninfo()} application_name={name}' -D {data} -c fast -X stream -R -C -S {name} && "
-                f"pg_verifybackup --quiet {data} && "
+                f"pg_basebackup -d '{self.conninfo()} application_name={name}' -D {data} -c fast -X stream -R -S {name} && "
+                f"pg_verifybackup --quiet {data} && touch {self.mark(name)} && "
                 f"pg_ctl start -w -D {data} -l {log} -o '{self.server_options(name)}' >/dev/null"
             )
             environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}"}
@@ -154,8 +156,14 @@ class Case:
         query = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name ~ '^s[0-9]+$'"
         return int(self.sql("primary", query)) == len(self.names)
 
-    def arrived(self) -> bool:
-        return all((self.data(name) / "standby.signal").exists() for name in self.names)
+    def arrived(self, method: str) -> bool:
+        """Whether every standby has the whole data, verified. `pg_basebackup -R` writes standby.signal before the data."""
+        if method == "peas":
+            return all((self.data(name) / "standby.signal").exists() for name in self.names)
+        return all(self.mark(name).exists() for name in self.names)
+
+    def mark(self, standby: str) -> Path:
+        return self.args.work / f"{standby}.arrived"
 
     def check(self) -> str:
         """Every standby says what the primary says, a new transaction included."""
@@ -178,6 +186,7 @@ class Case:
     def clean(self) -> None:
         for name in ["published", *self.names]:
             shutil.rmtree(self.args.work / name, ignore_errors=True)
+            self.mark(name).unlink(missing_ok=True)
 
 
 def one(args: argparse.Namespace, method: str, standbys: int, loaded: bool) -> Outcome:
@@ -201,8 +210,8 @@ def _measure(case: Case, method: str, standbys: int, loaded: bool) -> Outcome:
         case.begin_load()
     before, begun = case.lab.traffic("primary"), time.monotonic()
     children = case.peas() if method == "peas" else case.pg_basebackup()
-    standing = {f"standby {name}": child for name, child in zip(case.names, children[-standbys:])}
-    until("the data is there", lambda: case.arrived() or _failed(standing), PATIENCE_S)
+    standing = {f"standby {name}": child for name, child in zip(case.names, children[-standbys:], strict=True)}
+    until("the data is there", lambda: case.arrived(method) or _failed(standing), PATIENCE_S)
     if loaded:
         tps = case.end_load(begun, time.monotonic(), load_begun)
         wait_all(standing, PATIENCE_S)

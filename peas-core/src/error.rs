@@ -74,6 +74,7 @@ impl Error {
     }
 
     /// The same error once more: several may wait for one outcome. What the system answered keeps its number and kind.
+    #[cfg(feature = "engine")]
     pub(crate) fn again(&self) -> Error {
         match self {
             Error::Misuse(what) => Error::Misuse(what.clone()),

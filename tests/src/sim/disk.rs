@@ -6,8 +6,6 @@ use super::event::{HalfRef, MS, Ns};
 use peas_core::unit::{BLOCK_BYTES, BlockSpan, Geometry, PieceIdx, PieceSet};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Hashing and writing together: a laptop's SSD with BLAKE3 beside it.
-const STORE_BYTES_PER_S: f64 = 500e6;
 /// Cost of one job whatever its size: queue, syscall, journal line.
 const STORE_FIXED: Ns = MS / 5;
 
@@ -32,6 +30,7 @@ pub(super) struct Disk {
     /// Jobs in order.
     pub writes: VecDeque<Write>,
     free_at: Ns,
+    bytes_per_s: f64,
     /// How many times slower than a good disk it is now.
     pub slowness: f64,
     /// Until when it takes nothing.
@@ -39,8 +38,18 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub fn new(journal: PieceSet) -> Self {
-        Self { journal, rotten: Vec::new(), partial: BTreeMap::new(), writes: VecDeque::new(), free_at: 0, slowness: 1.0, full_until: 0 }
+    /// A disk that hashes and writes this fast.
+    pub fn new(journal: PieceSet, bytes_per_s: f64) -> Self {
+        Self {
+            journal,
+            rotten: Vec::new(),
+            partial: BTreeMap::new(),
+            writes: VecDeque::new(),
+            free_at: 0,
+            bytes_per_s,
+            slowness: 1.0,
+            full_until: 0,
+        }
     }
 
     /// What a crash leaves.
@@ -53,7 +62,7 @@ impl Disk {
     /// Puts a job in the queue and says when it will be done.
     pub fn enqueue(&mut self, now: Ns, bytes: u32, write: Write) -> Ns {
         self.writes.push_back(write);
-        let cost = STORE_FIXED as f64 + f64::from(bytes) / STORE_BYTES_PER_S * 1e9;
+        let cost = STORE_FIXED as f64 + f64::from(bytes) / self.bytes_per_s * 1e9;
         self.free_at = self.free_at.max(now) + (cost * self.slowness) as Ns;
         self.free_at
     }

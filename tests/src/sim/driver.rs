@@ -146,9 +146,9 @@ impl<M: Machine> World<M> {
         let node = self.links[half].owner;
         let conduct = self.node(node).conduct;
         if self.node(node).disk.rotten.contains(&span.piece()) {
-            self.lose(node, span.piece());
             let at = self.links.name(half);
-            return self.queue.push(self.queue.now(), Event::ServeEnded { at, req: req.0, sent_bytes: 0, damaged: true });
+            let damaged = Some(span.piece());
+            return self.queue.push(self.queue.now(), Event::ServeEnded { at, req: req.0, sent_bytes: 0, damaged });
         }
         let bytes = self.geometry.len_of_span(span);
         let (corrupt, stuck) = (conduct == Conduct::Poisoner, conduct == Conduct::Staller);
@@ -170,7 +170,7 @@ impl<M: Machine> World<M> {
             let serve = self.links[half].serves.remove(index).expect("the index was found just now");
             let node = self.links[half].owner;
             self.node_mut(node).serves -= 1;
-            self.queue.push(self.queue.now(), Event::ServeEnded { at, req: req.0, sent_bytes: serve.sent, damaged: false });
+            self.queue.push(self.queue.now(), Event::ServeEnded { at, req: req.0, sent_bytes: serve.sent, damaged: None });
         }
     }
 

@@ -1,6 +1,7 @@
 //! The event queue: what happens next in virtual time. Events of one moment happen in the order in which they were put in, so a
 //! run never depends on how a heap breaks ties.
 
+use peas_core::unit::PieceIdx;
 use peas_core::wire::Message;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -52,8 +53,8 @@ pub(super) enum Event {
     Last { at: HalfRef, req: u64 },
     /// The disk is done with the oldest piece in its queue.
     Stored { node: u32, incarnation: u32 },
-    /// A serve left.
-    ServeEnded { at: HalfRef, req: u64, sent_bytes: u32, damaged: bool },
+    /// A serve left, or the disk turned out to have rotted under it.
+    ServeEnded { at: HalfRef, req: u64, sent_bytes: u32, damaged: Option<PieceIdx> },
     /// A dial ends, one way or the other.
     Dialed { dialer: u32, incarnation: u32, addr: Box<SocketAddr>, target: Option<u32>, purpose: Purpose },
     /// This end learns that the link is gone.

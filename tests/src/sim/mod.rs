@@ -9,6 +9,7 @@ mod disk;
 mod driver;
 mod event;
 pub mod faults;
+mod life;
 mod link;
 pub mod naive;
 mod node;

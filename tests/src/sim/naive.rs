@@ -63,13 +63,13 @@ impl Naive {
                     self.outputs.push_back(Output::Notice(Notice::Whole));
                 }
             }
-            FetchEnd::Corrupt => self.outputs.push_back(Output::Hangup { peer: from, why: peas_core::swarm::Fault::Corrupt }),
+            FetchEnd::Corrupt => {
+                self.wanted.insert(piece);
+                self.outputs.push_back(Output::Hangup { peer: from, why: peas_core::swarm::Fault::Corrupt });
+            }
             _ => {
                 self.wanted.insert(piece);
             }
-        }
-        if matches!(self.asked.get(&req.0), None) && !self.setup.held.contains(piece) {
-            self.wanted.insert(piece);
         }
         self.ask(from);
     }

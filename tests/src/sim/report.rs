@@ -34,9 +34,14 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
     rows.push(row("128 clients, one in 4 comes when half is done", {
         crowd(128, 512).with_clients(|at, client| client.arrives_s = if at % 4 == 3 { 170.0 } else { 0.0 })
     }));
-    rows.push(row("128 clients, the origin dies at 1.00 F", Plan { origin_dies_at_copies: Some(1.0), ..crowd(128, 512) }));
+    for copies in [1.0, 1.02] {
+        rows.push(row(
+            format!("128 clients, the origin dies at {copies:.2} F"),
+            Plan { origin_dies_at_copies: Some(copies), ..crowd(128, 512) },
+        ));
+    }
     rows.push(row("the same, clients leave 2 s after they are whole", {
-        Plan { origin_dies_at_copies: Some(1.0), ..crowd(128, 512) }.with_clients(|_, client| client.leaves_after_s = Some(2.0))
+        Plan { origin_dies_at_copies: Some(1.02), ..crowd(128, 512) }.with_clients(|_, client| client.leaves_after_s = Some(2.0))
     }));
     rows.push(row("128 clients, one in 4 dies and a new one comes", {
         crowd(160, 512).with_clients(|at, client| match at {
@@ -56,13 +61,17 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
         plan.origin_up_bytes_per_s = mbit(800.0);
         plan
     }));
-    rows.push(row("128 clients, 10 Gbit/s, 0.1 ms", Plan { one_way_s: 0.000_1, ..Plan::equal(128, 512, 1 << 20, mbit(10_000.0), seed) }));
+    rows.push(row(
+        "128 clients, 10 Gbit/s, 0.1 ms, disks of 5 GB/s",
+        Plan { one_way_s: 0.000_1, disk_bytes_per_s: 5e9, ..Plan::equal(128, 512, 1 << 20, mbit(10_000.0), seed) },
+    ));
     rows.push(row("128 clients, 1 Gbit/s, 50 ms", Plan { one_way_s: 0.050, ..Plan::equal(128, 512, 1 << 20, mbit(1000.0), seed) }));
     rows.push(row("16 clients, 128 pieces of 256 KiB, 100 Mbit/s, 20 ms (a piece takes half a round trip)", {
         Plan::equal(16, 128, 256 << 10, mbit(100.0), seed)
     }));
     rows.retain(|row| row.plan.clients.len() <= clients_max);
     for row in &mut rows {
+        row.plan.ends_s = 10.0 * super::bound::last_client_s(&row.plan);
         // Events are payload quanta: larger ones keep a crowd's run below a minute.
         row.plan.quantum_bytes = if row.plan.clients.len() > 256 { 64 << 10 } else { 16 << 10 };
     }

@@ -137,7 +137,7 @@ impl<M: Machine> World<M> {
         if done {
             self.links[half].serves.pop_front();
             self.node_mut(node).serves -= 1;
-            self.queue.push(now, Event::ServeEnded { at: here, req, sent_bytes: sent, damaged: false });
+            self.queue.push(now, Event::ServeEnded { at: here, req, sent_bytes: sent, damaged: None });
         }
         if self.links[half].serves.is_empty() {
             self.links[half].in_ring = false;

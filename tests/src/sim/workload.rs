@@ -68,6 +68,8 @@ pub struct Plan {
     pub one_way_s: f64,
     /// Thin link between regions.
     pub trunk: Option<Trunk>,
+    /// Hashing and writing together, bytes per second.
+    pub disk_bytes_per_s: f64,
     /// Bounds of the machines.
     pub limits: Limits,
     /// Payload leaves in quanta of this many bytes: TCP flows that share an uplink.
@@ -119,6 +121,8 @@ impl Plan {
             clients: vec![client; clients],
             one_way_s: 0.020,
             trunk: None,
+            // A laptop's SSD with BLAKE3 beside it.
+            disk_bytes_per_s: 500e6,
             limits: Limits::default(),
             quantum_bytes: 16 << 10,
             report_every_s: 0.2,

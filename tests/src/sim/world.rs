@@ -5,14 +5,13 @@
 
 use super::checks::Checks;
 use super::disk::Disk;
-use super::event::{Event, HalfRef, MS, Ns, Queue, SECOND, ns};
-use super::faults::What;
+use super::event::{Event, HalfRef, MS, Ns, Queue, ns};
 use super::link::Links;
-use super::node::{NONE, Nic, Node, addr_of, mix, node_of, peer_of};
+use super::node::{NONE, Nic, Node, mix, node_of, peer_of};
 use super::stats::{Messages, Outcome, Sample, Uplinks};
 use super::workload::{Conduct, Plan};
 use super::{Machine, bound};
-use peas_core::swarm::{Candidate, Committed, FetchEnd, Input, Order, Role, Setup, Swarm, Via};
+use peas_core::swarm::{Committed, FetchEnd, Input, Swarm};
 use peas_core::unit::{Geometry, PeerId, PieceSet, Rng, Time};
 use peas_core::wire::Hello;
 
@@ -103,7 +102,7 @@ impl<M: Machine> World<M> {
             origin: client.is_none(),
             conduct,
             nic: Nic::new(up, down, ns(plan.one_way_s / 2.0), plan.quantum_bytes),
-            disk: Disk::new(journal),
+            disk: Disk::new(journal, plan.disk_bytes_per_s),
             links: vec![NONE; plan.clients.len() + 1],
             ends: Vec::new(),
             timer_at: Ns::MAX,
@@ -159,7 +158,11 @@ impl<M: Machine> World<M> {
             Event::ServeEnded { at, req, sent_bytes, damaged } => {
                 if let Some(half) = self.links.live(at) {
                     let (node, peer) = (self.links[half].owner, self.peer_at(half));
-                    self.feed(node, Input::ServeEnded { peer, req: peas_core::unit::RequestId(req), sent_bytes, damaged });
+                    if let Some(piece) = damaged {
+                        self.lose(node, piece);
+                    }
+                    let req = peas_core::unit::RequestId(req);
+                    self.feed(node, Input::ServeEnded { peer, req, sent_bytes, damaged: damaged.is_some() });
                 }
             }
             Event::Dialed { dialer, incarnation, addr, target, purpose } => self.dialed(dialer, incarnation, *addr, target, purpose),
@@ -233,166 +236,6 @@ impl<M: Machine> World<M> {
             self.violate(node, "its deadline does not move".to_owned());
         }
         self.feed(node, Input::Timeout);
-    }
-
-    fn start(&mut self, node: u32) {
-        let now = self.queue.now();
-        let (seed, limits) = (mix(self.plan.seed ^ mix(u64::from(node))), self.plan.limits.clone());
-        let state = &mut self.nodes[node as usize];
-        if state.machine.is_some() || state.gone {
-            return;
-        }
-        state.incarnation += 1;
-        state.timer_at = Ns::MAX;
-        // Bans are remembered by the machine, and it is a new one.
-        state.caught.clear();
-        if state.incarnation == 1 {
-            state.started_at = now;
-        }
-        state.machine = Some(M::new(Setup {
-            geometry: self.geometry,
-            me: state.peer,
-            held: state.disk.journal.clone(),
-            role: if state.origin { Role::Origin } else { Role::Peer },
-            limits,
-            region: state.region,
-            seed: seed.wrapping_add(u64::from(state.incarnation)),
-        }));
-        let mut candidates = Vec::new();
-        if node != 0 {
-            candidates.push(Candidate { addr: addr_of(0), peer: Some(peer_of(0)), via: Via::Bootstrap });
-        }
-        let before: Vec<u32> = (1..self.nodes.len() as u32)
-            .filter(|&other| other != node && self.node(other).incarnation > 0 && !self.node(other).gone)
-            .collect();
-        for _ in 0..self.plan.remembered.min(before.len()) {
-            let other = before[self.rng.below(before.len())];
-            candidates.push(Candidate { addr: addr_of(other), peer: Some(peer_of(other)), via: Via::Remembered });
-        }
-        self.feed(node, Input::Candidates(candidates));
-    }
-
-    /// Ends a node without a word: its links break at the other ends after one latency.
-    pub(super) fn kill(&mut self, node: u32) {
-        let now = self.queue.now();
-        if self.node_mut(node).machine.take().is_none() {
-            return;
-        }
-        let halves = self.node(node).ends.clone();
-        for half in halves {
-            let there = self.links.name(half ^ 1);
-            let latency = self.latency(half);
-            self.unlink(half);
-            self.queue.push(now + latency, Event::Closed { at: there });
-        }
-        let state = self.node_mut(node);
-        state.nic.ring.clear();
-        state.nic.pump_at = 0;
-        state.disk.crash();
-    }
-
-    fn leave(&mut self, node: u32, incarnation: u32) {
-        if self.node(node).incarnation == incarnation {
-            self.feed(node, Input::Order(Order::Leave));
-            self.queue.push(self.queue.now() + 2 * SECOND, Event::Kill { node });
-        }
-    }
-
-    fn fault(&mut self, index: u32) {
-        let now = self.queue.now();
-        match self.plan.faults[index as usize].what.clone() {
-            What::Cut(a, b) => self.cut(a, b),
-            What::Stall(from, to, for_s) => {
-                let half = self.node(from).links[to as usize];
-                if half != NONE {
-                    self.links[half].stalled_until = now + ns(for_s.min(20.0));
-                    if for_s > 20.0 {
-                        let (here, there) = (self.links.name(half), self.links.name(half ^ 1));
-                        self.queue.push(now + 20 * SECOND, Event::Closed { at: here });
-                        self.queue.push(now + 20 * SECOND, Event::Closed { at: there });
-                    }
-                }
-            }
-            What::Latency(node, extra_s) => self.node_mut(node).nic.extra_latency = ns(extra_s),
-            What::Kill(node) => self.kill(node),
-            What::Wipe(node) => self.wipe(node),
-            What::Start(node) => self.queue.push(now, Event::Start { node }),
-            What::DiskSlowness(node, factor) => self.node_mut(node).disk.slowness = factor,
-            What::DiskFull(node, for_s) => self.node_mut(node).disk.full_until = now + ns(for_s),
-            What::Rot(node, salt) => self.rot(node, salt, false),
-            What::Scrub(node, salt) => self.rot(node, salt, true),
-            What::Order(node, order) => self.feed(node, Input::Order(order)),
-            What::Heal => self.heal(),
-        }
-    }
-
-    fn cut(&mut self, a: u32, b: u32) {
-        let half = self.node(a).links[b as usize];
-        if half != NONE {
-            for end in [half, half ^ 1] {
-                let at = self.links.name(end);
-                self.queue.push(self.queue.now(), Event::Closed { at });
-            }
-        }
-    }
-
-    fn wipe(&mut self, node: u32) {
-        let pieces: Vec<_> = self.node(node).disk.journal.iter().collect();
-        if self.node(node).machine.is_none() && !self.node(node).origin && self.node(node).conduct == Conduct::Honest {
-            pieces.into_iter().for_each(|piece| self.lose(node, piece));
-        }
-    }
-
-    /// Rots a piece that somebody else honest holds as well, so that it can be mended.
-    fn rot(&mut self, node: u32, salt: u64, scrub: bool) {
-        if self.node(node).machine.is_none() || self.node(node).conduct != Conduct::Honest {
-            return;
-        }
-        let mendable: Vec<_> = self.node(node).disk.journal.iter().filter(|&piece| self.copies_besides(node, piece) > 0).collect();
-        if mendable.is_empty() {
-            return;
-        }
-        let piece = mendable[(salt % mendable.len() as u64) as usize];
-        if scrub {
-            self.lose(node, piece);
-            self.feed(node, Input::Damaged(piece));
-        } else {
-            self.node_mut(node).disk.rotten.push(piece);
-        }
-    }
-
-    fn copies_besides(&self, node: u32, piece: peas_core::unit::PieceIdx) -> usize {
-        let holds = |other: &Node<M>| {
-            other.conduct == Conduct::Honest && !other.gone && other.disk.journal.contains(piece) && !other.disk.rotten.contains(&piece)
-        };
-        (0..self.nodes.len() as u32).filter(|&other| other != node && holds(self.node(other))).count()
-    }
-
-    fn heal(&mut self) {
-        let now = self.queue.now();
-        self.healed = true;
-        for node in 0..self.nodes.len() as u32 {
-            let state = self.node_mut(node);
-            state.nic.extra_latency = 0;
-            state.disk.slowness = 1.0;
-            state.disk.full_until = 0;
-            state.disk.rotten.clear();
-        }
-        let dead = self.node(0).machine.is_none();
-        let missing = self.geometry.pieces().any(|piece| self.copies_besides(0, piece) == 0);
-        if missing {
-            for piece in self.geometry.pieces() {
-                self.node_mut(0).disk.journal.insert(piece);
-            }
-            if !dead {
-                self.kill(0);
-            }
-        }
-        for node in 0..self.nodes.len() as u32 {
-            if self.node(node).incarnation > 0 && (node != 0 || missing) {
-                self.queue.push(now, Event::Start { node });
-            }
-        }
     }
 
     pub(super) fn node(&self, node: u32) -> &Node<M> {
@@ -490,6 +333,9 @@ impl<M: Machine> World<M> {
         let piece = write.span.piece();
         let end = if write.corrupt {
             FetchEnd::Corrupt
+        } else if disk.journal.contains(piece) {
+            // A second copy, asked for in the tail.
+            FetchEnd::Committed(Committed::simulated(piece))
         } else if !disk.verify(&geometry, write.span) {
             FetchEnd::Verified
         } else if now < disk.full_until {
