@@ -4,9 +4,9 @@ use super::{Fault, Swarm};
 use crate::unit::{PeerId, PieceIdx, PieceSet, Run, Span, Time, pieces_of_runs};
 use crate::wire::Message;
 
-/// Least time between two announcements; the first after a silence goes out at once. 100 ms: 5 to 100 ms cost the same time, and
-/// each announcement costs a packet for every neighbour.
-const BATCH: Span = Span::ms(100);
+/// Least time between two announcements; the first after a silence goes out at once. 200 ms: 5 to 200 ms cost about the same time,
+/// and each announcement costs a packet for every neighbour.
+const BATCH: Span = Span::ms(200);
 
 /// The same for peers that hold everything: to them it is only a hint whom to grant.
 const BATCH_TO_WHOLE: Span = Span::ms(500);
@@ -158,7 +158,18 @@ impl Swarm {
 
     pub(super) fn on_withdraw(&mut self, peer: PeerId, runs: &[Run]) {
         let Some(pieces) = pieces_of_runs(&self.geometry, runs) else { return self.fault(peer, Fault::Protocol) };
-        pieces.for_each(|piece| self.forget_holder(peer, piece));
+        // While it held them we did not tell it of ours: now it has to know.
+        let mut ours = Vec::new();
+        for piece in pieces {
+            self.forget_holder(peer, piece);
+            if self.pieces.held().contains(piece) {
+                ours.push(piece);
+            }
+        }
+        let (need, queue_ms) = (self.pieces.need(), self.uplink.queue_ms());
+        for runs in runs_of(ours).chunks(RUNS_MAX) {
+            self.send(peer, Message::Have { runs: runs.to_vec(), need, queue_ms });
+        }
     }
 
     /// The peer does not hold the piece (any more).

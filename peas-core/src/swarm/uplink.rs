@@ -227,7 +227,7 @@ impl Swarm {
             Some(known) => known,
             None => None,
         };
-        let until = self.now + self.piece_time();
+        let until = self.now + Span(self.piece_time().0 * 2);
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         let Some(at) = neighbor.permits.iter().position(|permit| permit.piece == piece) else { return };
         let permit = neighbor.permits.remove(at).expect("the position was just found");
@@ -235,6 +235,7 @@ impl Swarm {
         self.uplink.note_round_trip(self.now.since(permit.at));
         match piece {
             Some(piece) => self.assignment_declined(peer, piece),
+            // It has as much on its way as it can take: twice the time of a piece, in which one of those should arrive.
             None => {
                 neighbor.backoff_until = until;
                 self.wake_at(until);
