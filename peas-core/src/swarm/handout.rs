@@ -30,6 +30,8 @@ pub(super) struct Handout {
     pub extra_bytes: u64,
     began_at: Option<Time>,
     rest_until: Option<Time>,
+    /// When somebody last announced a piece.
+    announced_at: Time,
 }
 
 /// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
@@ -39,6 +41,10 @@ const LEASE_MIN: Span = Span::s(10);
 /// alone, and what the origin would add in that moment is a copy that somebody else could have sent.
 const REST_SHARE: u64 = 10;
 const REST_MAX: Span = Span::s(5);
+
+/// An origin this many times faster than its clients goes on sending when the hand-out is over; any other only when nobody announced
+/// a piece for a second or four times what a piece takes.
+const OUTCLASSED: f64 = 10.0;
 
 /// Most assignments that a client's credits may add up to: what a 10 Gbit/s client of 1 MiB pieces needs, and no hoard.
 pub(super) const CREDIT_MAX: u32 = 16;
@@ -54,6 +60,7 @@ impl Handout {
             extra_bytes: 0,
             began_at: None,
             rest_until: None,
+            announced_at: Time::ZERO,
         }
     }
 
@@ -76,6 +83,11 @@ impl Handout {
     fn assign(&mut self, piece: PieceIdx, peer: PeerId, lease_until: Time) {
         self.places[piece.at()] = Place::With { peer, lease_until: Some(lease_until) };
         *self.alone.entry(peer).or_default() += 1;
+    }
+
+    /// The swarm gets on.
+    pub fn progressed(&mut self, now: Time) {
+        self.announced_at = now;
     }
 
     /// Somebody announced the piece.
@@ -199,14 +211,26 @@ impl Swarm {
 
     /// Whether the origin waits to see what the swarm does alone.
     pub(super) fn is_resting(&mut self) -> bool {
-        let now = self.now;
+        let (now, outclasses) = (self.now, self.outclasses_clients());
+        let patience = Span(self.piece_time().0 * 4).max(Span::s(1));
         let Some(handout) = &mut self.handout else { return false };
         let Some(began) = handout.began_at else { return false };
         let until = *handout.rest_until.get_or_insert(now + Span(now.since(began).0 / REST_SHARE).min(REST_MAX));
+        // A swarm that gets on needs no more of an origin that is as fast as its clients are.
+        let until = if outclasses { until } else { until.max(handout.announced_at + patience) };
         if until > now {
             self.wake_at(until);
         }
         until > now
+    }
+
+    /// Whether the origin sends so much faster than its clients that it is worth its keep whatever they do.
+    fn outclasses_clients(&self) -> bool {
+        let claimed: Vec<u64> = self.neighbors.iter().map(|neighbor| neighbor.claimed_upload).filter(|&rate| rate > 0).collect();
+        match (self.uplink.bytes_per_s(), claimed.is_empty()) {
+            (Some(ours), false) => ours > OUTCLASSED * claimed.iter().sum::<u64>() as f64 / claimed.len() as f64,
+            _ => false,
+        }
     }
 
     pub(super) fn assignment_declined(&mut self, peer: PeerId, piece: PieceIdx) {

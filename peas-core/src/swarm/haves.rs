@@ -143,6 +143,9 @@ impl Swarm {
             return self.fault(peer, Fault::Protocol);
         }
         (neighbor.need, neighbor.queue_ms) = (need, queue_ms);
+        if let Some(handout) = &mut self.handout {
+            handout.progressed(self.now);
+        }
         for piece in pieces {
             if neighbor.held.insert(piece) {
                 self.pieces.holder_came(piece);
