@@ -1,4 +1,8 @@
 //! peas: peer-assisted downloads to embed in a program.
+//!
+//! A publisher turns a file or a folder into a small *pea*; whoever has the pea installs the content from the origin and from
+//! everybody else who is installing it, and serves it on. The map of the house is in
+//! [`docs::architecture`].
 // ground floor: pure
 pub mod config;
 pub mod error;
@@ -25,3 +29,13 @@ pub use event::{Event, PauseReason, Progress, State};
 pub use manifest::{Manifest, ManifestError, Trust, TrustedManifest};
 #[cfg(feature = "engine")]
 pub use session::{Departure, Engine, Session};
+
+/// How peas works, and why.
+pub mod docs {
+    #[doc = include_str!("docs/architecture.md")]
+    pub mod architecture {}
+    #[doc = include_str!("docs/format.md")]
+    pub mod format {}
+    #[doc = include_str!("docs/protocol.md")]
+    pub mod protocol {}
+}
