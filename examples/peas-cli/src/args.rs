@@ -322,7 +322,7 @@ pub struct DemoArgs {
     /// What each client may receive per second [default: no limit; with --kill-origin half of what the distributor sends]
     #[arg(long, value_name = "RATE", value_parser = units::size)]
     pub download_limit: Option<u64>,
-    /// Kill the distributor half-way, as soon as each piece of what it has is with some client
+    /// Kill the distributor as soon as every piece is with some client; the last client starts only then
     #[arg(long)]
     pub kill_origin: bool,
     /// Folder to work in [default: the system's temporary folder]

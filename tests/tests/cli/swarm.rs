@@ -208,7 +208,8 @@ fn the_demonstration_demonstrates() {
     let ended = world.peas(&[&words[..], &["--upload-limit", "8M"]].concat()).exits(0);
     assert!(ended.stdout.contains("all 3 copies are what the pea says"), "{}", ended.stdout);
     let ended = world.peas(&[&words[..], &["--upload-limit", "4M", "--kill-origin"]].concat()).exits(0);
-    assert!(ended.stderr.contains("killed"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("killed") && ended.stderr.contains("client 3, after the distributor's death"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("the last client joined then and got 0 B from it"), "{}", ended.stdout);
     assert!(ended.stdout.contains("all 3 copies are what the pea says"), "{}", ended.stdout);
     assert_eq!(fs::read_dir(world.path("work")).expect("a folder").count(), 0, "nothing is left behind");
 }

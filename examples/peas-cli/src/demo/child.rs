@@ -33,8 +33,8 @@ pub struct Peas {
     pub peers: u64,
     /// Pieces that nobody but it is known to hold; `None`: it has not said.
     pub pieces_alone: Option<u64>,
-    /// It said where it listens.
-    pub is_listening: bool,
+    /// Where it says it listens.
+    pub listens_on: Option<String>,
     /// When it had everything, counted from the start of all.
     pub complete_after: Option<Duration>,
     /// It has ended.
@@ -78,7 +78,7 @@ impl Peas {
             send_bytes_per_s: 0,
             peers: 0,
             pieces_alone: None,
-            is_listening: false,
+            listens_on: None,
             complete_after: None,
             is_over: false,
         })
@@ -92,7 +92,7 @@ impl Peas {
         };
         match event["event"].as_str() {
             Some("progress") => self.hear_progress(&event),
-            Some("listening") => self.is_listening = true,
+            Some("listening") => self.listens_on = event["addr"].as_str().map(str::to_owned),
             Some("complete") => {
                 self.complete_after = Some(since_start);
                 self.bytes_done = event["bytes_total"].as_u64().unwrap_or(self.bytes_done);

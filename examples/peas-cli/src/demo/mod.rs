@@ -3,13 +3,16 @@
 //! Everything is real: generated files on disk, sockets on the loopback address, the same `seed` and `install` that anybody runs.
 //! The distributor's sending is limited, as a server's is; what the clients give each other is not. At the end every copy is
 //! hashed against the pea, and the exit code says whether all are whole.
+//!
+//! With `--kill-origin` the last client starts only after the distributor's death and is told where another client is: however
+//! the others share their work with the distributor, one client gets everything from a swarm without it.
 
 mod child;
 mod content;
 mod screen;
 
 use crate::args::DemoArgs;
-use crate::exit::{DISK, Failure, UNREACHABLE, VERIFY};
+use crate::exit::{Failure, UNREACHABLE, VERIFY};
 use crate::interrupt;
 use crate::output::{Output, field, say};
 use crate::units;
@@ -36,6 +39,9 @@ const END_MAX: Duration = Duration::from_secs(60);
 const LISTENING_MAX: Duration = Duration::from_secs(20);
 
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
+    if args.kill_origin && args.clients < 2 {
+        return Err(Failure::usage("a swarm without its distributor needs two clients", "give at least --clients 2"));
+    }
     // From here on the end is orderly: the folder is removed, the children are waited for.
     let _asked = interrupt::graceful(END_MAX);
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -62,6 +68,7 @@ struct Demo<'a> {
 /// The processes.
 struct Swarm {
     lines: Receiver<Line>,
+    sender: Sender<Line>,
     origin: Option<Peas>,
     clients: Vec<Peas>,
     started: Instant,
@@ -118,25 +125,35 @@ impl<'a> Demo<'a> {
         let mut words = vec!["seed".into(), self.pea_path.clone().into(), "--file".into(), source.into()];
         words.extend(["--listen", &self.listen, "--upload-limit", &self.args.upload_limit.to_string()].map(OsString::from));
         let origin = self.child(ORIGIN, words, "distributor.log", &sender)?;
-        let mut swarm = Swarm { lines, origin: Some(origin), clients: Vec::new(), started: Instant::now(), killed_after_copies: None };
-        while !swarm.origin.as_ref().is_some_and(|origin| origin.is_listening) {
+        let mut swarm =
+            Swarm { lines, sender, origin: Some(origin), clients: Vec::new(), started: Instant::now(), killed_after_copies: None };
+        while !swarm.origin.as_ref().is_some_and(|origin| origin.listens_on.is_some()) {
             if swarm.started.elapsed() > LISTENING_MAX {
                 return Err(Failure::new(UNREACHABLE, "the distributor does not start", "is the machine very busy? try again"));
             }
             swarm.hear(Duration::from_millis(100))?;
         }
         swarm.started = Instant::now();
-        for number in 0..usize::from(self.args.clients) {
-            let dest = self.work.join(format!("client-{}", number + 1)).join(NAME);
-            std::fs::create_dir_all(dest.parent().unwrap_or(self.work)).map_err(|source| Failure::file("create", &dest, source))?;
-            let mut words = vec!["install".into(), self.pea_path.clone().into(), "--output".into(), dest.into()];
-            words.extend(["--listen", "127.0.0.1:0", "--keep-seeding"].map(OsString::from));
-            if let Some(limit) = self.download_limit() {
-                words.extend(["--download-limit", &limit.to_string()].map(OsString::from));
-            }
-            swarm.clients.push(self.child(number, words, &format!("client-{}.log", number + 1), &sender)?);
+        for _ in 0..usize::from(self.args.clients) - usize::from(self.args.kill_origin) {
+            self.join(&mut swarm, None)?;
         }
         Ok(swarm)
+    }
+
+    /// Starts the next client; `peer`: an address that it shall try besides the distributor's.
+    fn join(&self, swarm: &mut Swarm, peer: Option<String>) -> Result<(), Failure> {
+        let number = swarm.clients.len();
+        let dest = self.work.join(format!("client-{}", number + 1)).join(NAME);
+        std::fs::create_dir_all(dest.parent().unwrap_or(self.work)).map_err(|source| Failure::file("create", &dest, source))?;
+        let mut words = vec!["install".into(), self.pea_path.clone().into(), "--output".into(), dest.into()];
+        words.extend(["--listen", "127.0.0.1:0", "--keep-seeding"].map(OsString::from));
+        if let Some(limit) = self.download_limit() {
+            words.extend(["--download-limit", &limit.to_string()].map(OsString::from));
+        }
+        words.extend(peer.iter().flat_map(|peer| ["--peer", peer]).map(OsString::from));
+        let client = self.child(number, words, &format!("client-{}.log", number + 1), &swarm.sender)?;
+        swarm.clients.push(client);
+        Ok(())
     }
 
     /// Slower clients than the distributor still have something to do when it dies.
@@ -153,12 +170,13 @@ impl<'a> Demo<'a> {
     fn watch(&self, swarm: &mut Swarm, screen: &mut Screen) -> Result<(), Failure> {
         let bytes_total = self.pea.geometry().total_bytes();
         let mut moved = (0, Instant::now());
-        while swarm.clients.iter().any(|client| client.complete_after.is_none()) {
+        let expected = usize::from(self.args.clients);
+        while swarm.clients.len() < expected || swarm.clients.iter().any(|client| client.complete_after.is_none()) {
             swarm.hear(Duration::from_millis(100))?;
             if interrupt::is_asked() {
                 return Err(Failure::interrupted(false));
             }
-            self.maybe_kill(swarm, screen, bytes_total);
+            self.maybe_kill(swarm, screen, bytes_total)?;
             screen.show(swarm.origin.as_ref(), &swarm.clients, bytes_total, swarm.started.elapsed());
             let done: u64 = swarm.clients.iter().map(|client| client.bytes_done).sum();
             if done != moved.0 {
@@ -175,17 +193,24 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    fn maybe_kill(&self, swarm: &mut Swarm, screen: &Screen, bytes_total: u64) {
-        let Some(origin) = swarm.origin.as_mut().filter(|_| self.args.kill_origin) else { return };
-        // Sent is not received: what counts is that a client has announced it.
-        if origin.pieces_alone != Some(0) || origin.bytes_sent < bytes_total {
-            return;
+    /// Kills the distributor as soon as every piece is with some client, and lets the last client in.
+    fn maybe_kill(&self, swarm: &mut Swarm, screen: &Screen, bytes_total: u64) -> Result<(), Failure> {
+        let Some(origin) = swarm.origin.as_mut().filter(|_| self.args.kill_origin) else { return Ok(()) };
+        // Sent is not received: what counts is that a client has announced it, or has everything.
+        let announced = origin.pieces_alone == Some(0) && origin.bytes_sent > 0;
+        let whole = swarm.clients.iter().find(|client| client.complete_after.is_some());
+        if !announced && whole.is_none() {
+            return Ok(());
         }
+        let Some(peer) = whole.or(swarm.clients.first()).and_then(|client| client.listens_on.clone()) else { return Ok(()) };
         let copies = origin.bytes_sent as f64 / bytes_total.max(1) as f64;
         origin.kill();
         swarm.origin = None;
         swarm.killed_after_copies = Some(copies);
         screen.note(&field("killed", &format!("the distributor, after {copies:.2} copies; the clients go on alone")));
+        self.join(swarm, Some(peer))?;
+        screen.note(&field("joined", &format!("client {}, after the distributor's death", swarm.clients.len())));
+        Ok(())
     }
 
     /// Hashes every copy against the pea.
@@ -216,12 +241,9 @@ impl<'a> Demo<'a> {
             let alone_s = (total as f64 * copies as f64) / self.args.upload_limit as f64;
             say(&field("alone", &format!("the distributor would have needed {} at least", units::time(Duration::from_secs_f64(alone_s)))));
         }
-        if self.args.kill_origin && swarm.killed_after_copies.is_none() {
-            return Err(Failure::new(
-                DISK,
-                "all was done before the distributor had sent enough to be killed",
-                "give it more to do: --size-mib, or a lower --upload-limit",
-            ));
+        if let Some(copies) = swarm.killed_after_copies {
+            let late = swarm.clients.last().map_or(0, |client| client.bytes_from_origin);
+            say(&field("killed", &format!("after {copies:.2} copies; the last client joined then and got {} from it", units::bytes(late))));
         }
         match verified.iter().filter(|verified| !**verified).count() {
             0 => {
