@@ -27,8 +27,22 @@ pub struct EngineConfig {
     pub plain: bool,
     /// Which addresses may be dialled.
     pub scope: Scope,
+    /// Certificate authorities (DER) that web sources may be certified by, besides those that browsers trust.
+    pub web_authorities: Vec<Vec<u8>>,
     /// Where rollback protection and remembered peers live; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+}
+
+/// When web sources (HTTP(S) addresses that the pea names) are fetched from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WebPolicy {
+    /// While peers bring next to nothing: none reachable, or less than 64 KiB/s for 4 s.
+    #[default]
+    WhenStarved,
+    /// From the start, beside the peers.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Which addresses may be dialled, beyond those signed into the pea or given by the host.
@@ -53,6 +67,8 @@ pub struct InstallOptions {
     pub seed: SeedPolicy,
     /// Bounds of the swarm machine.
     pub limits: Limits,
+    /// When to fetch from the web sources that the pea names.
+    pub web: WebPolicy,
     /// Region label, 0: unknown.
     pub region: u32,
     /// Start paused.
@@ -103,7 +119,7 @@ pub struct CreateOptions {
     pub piece_bytes: Option<u32>,
     /// Addresses where the content will be served, with the server's key if known.
     pub owners: Vec<Owner>,
-    /// HTTP(S) addresses of the content.
+    /// HTTP(S) addresses of the content, on servers that serve byte ranges: of the file, or of the folder with the same tree below.
     pub web: Vec<String>,
     /// Channel, e.g. "stable": rollback is judged inside one.
     pub channel: String,

@@ -39,6 +39,8 @@ pub struct Progress {
     pub bytes_from_origin: u64,
     /// Bytes received from other peers.
     pub bytes_from_peers: u64,
+    /// Bytes received from web sources.
+    pub bytes_from_web: u64,
     /// Bytes received in vain: duplicates, corrupt blocks.
     pub bytes_wasted: u64,
     /// Bytes sent to others.
@@ -51,6 +53,8 @@ pub struct Progress {
     pub remaining_s: Option<f64>,
     /// Peers linked.
     pub peers: u32,
+    /// Web sources that are fetched from, or stand ready.
+    pub web_sources: u32,
     /// Peers known.
     pub members: u32,
     /// Missing pieces that no linked peer holds.

@@ -20,6 +20,8 @@ mod engine;
 #[cfg(feature = "engine")]
 pub mod session;
 #[cfg(feature = "engine")]
+mod source;
+#[cfg(feature = "engine")]
 pub mod storage;
 #[cfg(feature = "engine")]
 pub mod transport;

@@ -21,7 +21,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("storage", &["error", "hash", "manifest", "swarm", "unit"]),
     ("transport", &["hash", "unit", "wire"]),
     ("discovery", &["manifest", "swarm", "unit", "wire"]),
-    ("engine", &["config", "discovery", "error", "event", "hash", "manifest", "storage", "swarm", "transport", "unit", "wire"]),
+    ("source", &["manifest"]),
+    ("engine", &["config", "discovery", "error", "event", "hash", "manifest", "source", "storage", "swarm", "transport", "unit", "wire"]),
     ("session", &["config", "engine", "error", "event", "hash", "manifest", "storage", "swarm", "unit", "wire"]),
 ];
 

@@ -58,6 +58,11 @@ impl Bootstrap {
         }
     }
 
+    /// Whether nobody was ever named, neither by address nor by name.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fixed.is_empty() && self.names.is_empty()
+    }
+
     /// What is known now.
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
         self.fixed.iter().chain(&self.resolved).cloned().collect()

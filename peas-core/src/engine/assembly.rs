@@ -75,6 +75,26 @@ impl Assembly {
         }
     }
 
+    /// All of the piece is about to be written by somebody else than `put`.
+    pub(super) fn writing(&self, piece: PieceIdx) {
+        self.inner.lock().expect("nothing panics while holding it").done.insert(piece);
+    }
+
+    /// What was about to be written was wrong; blocks that came before are still right.
+    pub(super) fn unwritten(&self, piece: PieceIdx) {
+        self.inner.lock().expect("nothing panics while holding it").done.remove(piece);
+    }
+
+    /// Whether the piece is held or being written.
+    pub(super) fn is_done(&self, piece: PieceIdx) -> bool {
+        self.inner.lock().expect("nothing panics while holding it").done.contains(piece)
+    }
+
+    /// Whether some blocks of the piece are here.
+    pub(super) fn is_begun(&self, piece: PieceIdx) -> bool {
+        self.inner.lock().expect("nothing panics while holding it").parts.contains_key(&piece)
+    }
+
     /// The piece is on disk: parts of it are of no use.
     pub(super) fn finished(&self, piece: PieceIdx) {
         let mut inner = self.inner.lock().expect("nothing panics while holding it");

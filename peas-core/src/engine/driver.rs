@@ -12,6 +12,7 @@ use super::life::{Exit, Life, Wish};
 use super::links::{Links, newer_wins};
 use super::scope::may_dial;
 use super::task::{Handle, Task};
+use super::web::Webs;
 use super::works::{News, Report, What, Works};
 use super::writer::Stopped;
 use super::{NEWCOMERS_MAX, Newcomer, PROTOCOL_VERSION, Room, Shared};
@@ -48,6 +49,7 @@ pub(super) struct Driver {
     pub(super) links: Links,
     pub(super) life: Life,
     pub(super) bootstrap: Bootstrap,
+    pub(super) webs: Webs,
     pub(super) wish: watch::Receiver<Wish>,
     pub(super) engine_limits: watch::Receiver<(u64, u64)>,
     /// Fetches that the machine waits for.
@@ -75,7 +77,7 @@ impl Driver {
         token: CancellationToken,
         wish: watch::Receiver<Wish>,
     ) -> Self {
-        let Task { pea, place, policy, peers, limits, region, role, chance } = task;
+        let Task { pea, place, policy, peers, limits, region, role, chance, web } = task;
         let geometry = *pea.geometry();
         let (reports_tx, reports) = mpsc::channel(usize::from(limits.fetches_max) * 2 + usize::from(limits.uploads_max) + REPORTS_MORE);
         let (news_tx, news) = mpsc::channel(NEWS_MAX);
@@ -107,6 +109,7 @@ impl Driver {
         shared.open_room(pea.id(), Room { hello: hello.clone(), newcomers: newcomers_tx.clone() });
         let setup = Setup { geometry, me: shared.me, held: opened.held.clone(), role, limits, region, seed: chance };
         Self {
+            webs: Webs::new(&pea, web, shared.web_tls.clone()),
             life: Life::new(&place, policy, opened.bytes_reused),
             swarm: Swarm::new(setup),
             clock: Clock::start(),
@@ -240,7 +243,7 @@ impl Driver {
     fn dial(&mut self, addr: SocketAddr, expect: Option<PeerId>, only_probe: bool) {
         let named: Vec<SocketAddr> = self.bootstrap.named().collect();
         let listening = self.shared.listen_addr().map(|addr| addr.ip());
-        let ours: Vec<IpAddr> = self.links.iter().map(|link| link.addr.ip()).chain(listening).collect();
+        let ours: Vec<IpAddr> = self.links.iter().filter(|link| !link.is_web).map(|link| link.addr.ip()).chain(listening).collect();
         if self.dials >= DIALS_MAX || !may_dial(self.shared.scope, addr, &named, &ours) {
             return self.pending.push_back(Input::DialFailed { addr });
         }
@@ -270,11 +273,12 @@ impl Driver {
         }
     }
 
-    fn unlink(&mut self, peer: PeerId, why: Option<Fault>) {
+    pub(super) fn unlink(&mut self, peer: PeerId, why: Option<Fault>) {
         if self.links.get(peer).is_none() {
             return;
         }
         self.links.end(peer, why);
+        self.webs.unlinked(peer, why, self.clock.now());
         self.greeted.remove(peer);
         self.fetches.retain(|_, (from, _)| *from != peer);
         self.pending.push_back(Input::LinkDown { peer });
@@ -334,6 +338,9 @@ impl Driver {
                 self.dials = self.dials.saturating_sub(1);
                 self.feed(Input::Probed { addr, peer });
             }
+            Report::WebUp { link } => self.web_up(link),
+            Report::WebDown { link, why } => self.web_down(link, &why),
+            Report::WebLied { link } => self.web_lied(link),
             Report::Published(end) => self.published(end),
             Report::Resolved(resolved) => {
                 self.bootstrap.resolved(resolved.clone());
@@ -355,7 +362,10 @@ impl Driver {
                 self.works.assembly.finished(piece);
                 self.disk_took();
                 match fetch {
-                    Some(_) => FetchEnd::Committed(evidence),
+                    Some((from, span)) => {
+                        self.webs.note(from, self.works.geometry.len_of_span(span));
+                        FetchEnd::Committed(evidence)
+                    }
                     // Nobody waited for it any more, but it is there.
                     None => return self.feed(Input::Found(evidence)),
                 }

@@ -137,6 +137,11 @@ impl Life {
         }
     }
 
+    /// Whether the session is on its way out.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// When the driver must look again.
     pub(super) fn deadline(&self) -> Time {
         let probe = self.trouble.as_ref().map_or(self.show_at, |trouble| trouble.probe_at);
@@ -218,6 +223,7 @@ impl Driver {
         self.publish_if_whole();
         self.probe_disk(now);
         self.boot(now);
+        self.tend_web(now);
         if self.life.show_at <= now {
             self.show(now);
             self.leave_by_policy(now);
@@ -327,9 +333,9 @@ impl Driver {
             return;
         }
         let first = self.life.boot_wait == BOOT_FIRST;
-        let unavailable = !self.swarm.held().is_full() && self.swarm.snapshot(now).pieces_unavailable > 0;
+        let unavailable = !self.swarm.held().is_full() && (self.webs.linked() > 0 || self.swarm.snapshot(now).pieces_unavailable > 0);
         self.life.boot_at = now + self.life.boot_wait;
-        if !first && self.links.len() > 0 && !unavailable {
+        if !first && self.links.peer_count() > 0 && !unavailable {
             self.life.boot_wait = Span(BOOT_FIRST.0 + 1);
             return;
         }
@@ -380,7 +386,7 @@ impl Driver {
     pub(super) fn show(&mut self, now: Time) {
         let snapshot = self.swarm.snapshot(now);
         let total = self.works.geometry.total_bytes();
-        let rate = snapshot.receive_bytes_per_s;
+        let rate = snapshot.receive_bytes_per_s + self.webs.ahead_bytes_per_s(now);
         let missing = total - snapshot.bytes_held;
         let paused = if self.life.host_paused { Some(PauseReason::Host) } else { self.life.trouble.as_ref().map(|trouble| trouble.reason) };
         self.face().show(Progress {
@@ -392,23 +398,26 @@ impl Driver {
             bytes_total: total,
             bytes_reused: self.life.bytes_reused,
             bytes_from_origin: snapshot.bytes_from_origin,
-            bytes_from_peers: snapshot.bytes_from_peers,
+            bytes_from_peers: snapshot.bytes_from_peers - self.webs.counted(),
+            bytes_from_web: self.webs.bytes(),
             bytes_wasted: snapshot.bytes_wasted + self.works.wasted_bytes.load(Ordering::Relaxed),
             bytes_sent: snapshot.bytes_sent,
             receive_bytes_per_s: rate,
             send_bytes_per_s: snapshot.send_bytes_per_s,
             remaining_s: (rate > 0 && missing > 0).then(|| missing as f64 / rate as f64),
-            peers: snapshot.links,
+            peers: self.links.peer_count() as u32,
+            web_sources: self.webs.linked(),
             members: snapshot.members,
             pieces_unavailable: snapshot.pieces_unavailable,
             origin_linked: snapshot.origin_linked,
         });
         let mut picture = self.handle.picture.lock().expect("nothing panics while holding it");
         picture.snapshot = snapshot;
+        picture.web = self.webs.picture();
         if self.life.members_at <= now {
             self.life.members_at = now + MEMBERS_EVERY;
             picture.members = self.swarm.members(now, MEMBERS_MAX);
-            picture.near = self.links.iter().next().map(|link| link.addr);
+            picture.near = self.links.iter().find(|link| !link.is_web).map(|link| link.addr);
         }
     }
 

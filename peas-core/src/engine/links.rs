@@ -29,6 +29,7 @@ pub(super) struct LinkHandle {
     pub(super) no: LinkNo,
     pub(super) addr: SocketAddr,
     pub(super) dialed: bool,
+    pub(super) is_web: bool,
     pub(super) fetches: Arc<FetchBox>,
     pub(super) serves: Arc<ServeBox>,
     /// Serves that have not been reported as ended.
@@ -65,10 +66,6 @@ impl Links {
         Self { by_peer: BTreeMap::new(), peers: BTreeMap::new(), next: 0, works, tracker, token }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_peer.len()
-    }
-
     pub(super) fn get(&self, peer: PeerId) -> Option<&LinkHandle> {
         self.by_peer.get(&peer)
     }
@@ -89,6 +86,28 @@ impl Links {
     /// Serves under way on all links.
     pub(super) fn serving(&self) -> usize {
         self.iter().map(|link| link.serving.len()).sum()
+    }
+
+    /// Peers linked, web sources not counted.
+    pub(super) fn peer_count(&self) -> usize {
+        self.iter().filter(|link| !link.is_web).count()
+    }
+
+    /// The parts of a link whose task is the caller's: a web source's. It counts once it is adopted.
+    pub(super) fn prepare(&mut self, addr: SocketAddr) -> (LinkHandle, mpsc::Receiver<Message>, CancellationToken) {
+        let no = LinkNo(self.next);
+        self.next += 1;
+        let token = self.token.child_token();
+        let (control, control_rx) = mpsc::channel(CONTROL_MAX);
+        let (fetches, serves, serving) = Default::default();
+        let handle = LinkHandle { no, addr, dialed: false, is_web: true, fetches, serves, serving, control, token: token.clone() };
+        (handle, control_rx, token)
+    }
+
+    /// Takes a link up. The peer must have none.
+    pub(super) fn adopt(&mut self, peer: PeerId, handle: LinkHandle) {
+        self.peers.insert(handle.no, peer);
+        self.by_peer.insert(peer, handle);
     }
 
     /// Starts the tasks of a link. The peer must have none.
@@ -125,9 +144,7 @@ impl Links {
             write_token.cancel();
         });
         let dialed = dialed.is_some();
-        let handle = LinkHandle { no, addr, dialed, fetches, serves, serving: BTreeSet::new(), control, token };
-        self.peers.insert(no, peer);
-        self.by_peer.insert(peer, handle);
+        self.adopt(peer, LinkHandle { no, addr, dialed, is_web: false, fetches, serves, serving: BTreeSet::new(), control, token });
     }
 
     /// Ends a link: at once for a fault of the peer's, otherwise after its queued messages have left.

@@ -4,6 +4,7 @@
 //! - `accept`: one loop per engine; a task per newcomer until its hello is answered, bounded by the transport's door.
 //! - `driver`: one per session; owns the machine by value. It never waits for anything but its inputs.
 //! - `reader`, `writer`: two per link; ended by the link's token, which the driver cancels.
+//! - `web_link`: one per web source at work, with a task below it per connection; ended as a link is.
 //! - `dial`: at most [`dial::DIALS_MAX`] per session.
 //!
 //! All are in one tracker and below one token. Disk threads belong to storage; name look-ups to nobody (`discovery`).
@@ -28,6 +29,8 @@ mod runtime;
 mod scope;
 mod task;
 mod throttle;
+mod web;
+mod web_link;
 mod works;
 mod writer;
 
@@ -37,6 +40,7 @@ pub(crate) use task::{Handle, Place, Task, run};
 
 use crate::Error;
 use crate::config::{EngineConfig, Scope};
+use crate::source::Tls;
 use crate::transport::{Identity, LinkOf, TcpOptions, TcpTransport, Transport};
 use crate::unit::{PeaId, PeerId};
 use crate::wire::Hello;
@@ -95,6 +99,7 @@ pub(crate) struct Shared {
     limits: watch::Sender<(u64, u64)>,
     rooms: Mutex<HashMap<PeaId, Option<Room>>>,
     scope: Scope,
+    web_tls: Arc<Tls>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) disk_threads: usize,
     /// When a close in progress must be over.
@@ -127,6 +132,7 @@ impl Shared {
             limits: watch::channel((config.upload_bytes_per_s, config.download_bytes_per_s)).0,
             rooms: Mutex::default(),
             scope: config.scope,
+            web_tls: Arc::new(Tls::new(config.web_authorities)),
             state_dir: config.state_dir,
             disk_threads: if config.disk_threads == 0 { 2 } else { config.disk_threads },
             close_by: OnceLock::new(),

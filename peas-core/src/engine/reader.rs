@@ -43,6 +43,11 @@ impl FetchBox {
         self.note(Note::Forget(req));
     }
 
+    /// For links whose tasks learn what to fetch in another way.
+    pub(super) fn clear(&self) {
+        self.take();
+    }
+
     fn note(&self, note: Note) {
         self.notes.lock().expect("nothing panics while holding it").push(note);
         self.changed.notify_one();

@@ -9,6 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Ports below this belong to the system's services; a stranger's word is not enough to knock there.
 const PORT_MIN: u16 = 1024;
 
+/// Ports of web servers.
+const WEB_PORTS: [u16; 2] = [80, 443];
+
 /// A part of the address space as far as dialling is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Zone {
@@ -65,6 +68,20 @@ pub(super) fn may_dial(scope: Scope, addr: SocketAddr, named: &[SocketAddr], our
         Zone::Never => false,
     };
     reachable && addr.port() >= PORT_MIN
+}
+
+/// Whether to fetch over HTTP from there: a dial that carries a path which somebody else chose, so that nobody's word opens what is
+/// nobody's to dial, and only our own network's private addresses. `from`: the server whose redirection leads there, which opens no
+/// more than its own network and the web's ports.
+pub(super) fn may_fetch(scope: Scope, addr: SocketAddr, from: Option<IpAddr>, ours: &[IpAddr]) -> bool {
+    let port_is_fine = from.is_none() || addr.port() >= PORT_MIN || WEB_PORTS.contains(&addr.port());
+    let reachable = match (zone(addr.ip()), from) {
+        (Zone::Public, _) => true,
+        (Zone::Local(at), Some(from)) => scope == Scope::Auto && zone(from) == Zone::Local(at),
+        (Zone::Local(at), None) => scope == Scope::Auto && ours.iter().any(|&ip| zone(ip) == Zone::Local(at)),
+        (Zone::Never, _) => false,
+    };
+    scope == Scope::Any || (reachable && port_is_fine)
 }
 
 /// Where an address lies. Forms of IPv6 that carry an IPv4 address lie where that one lies.
@@ -152,6 +169,30 @@ mod tests {
         }
         for text in ["9.9.9.9:7000", "[2620:fe::fe]:7000", "172.32.0.1:7000", "[::ffff:9.9.9.9]:7000"] {
             assert!(may_dial(Scope::Public, at(text), &[], &[]), "{text}");
+        }
+    }
+
+    #[test]
+    fn web_servers_open_no_more_than_their_own_network() {
+        let (here, public) = ([at("10.0.0.5:1").ip(), at("127.0.0.1:1").ip()], Some(at("9.9.9.9:1").ip()));
+        for (text, scope, from, may) in [
+            ("9.9.9.9:443", Scope::Public, None, true),
+            ("9.9.9.9:22", Scope::Public, None, true),
+            ("10.1.2.3:80", Scope::Auto, None, true),
+            ("10.1.2.3:80", Scope::Public, None, false),
+            ("192.168.0.1:80", Scope::Auto, None, false),
+            ("169.254.169.254:80", Scope::Auto, None, false),
+            ("9.9.9.10:443", Scope::Auto, public, true),
+            ("9.9.9.10:22", Scope::Auto, public, false),
+            ("10.1.2.3:80", Scope::Auto, public, false),
+            ("127.0.0.1:8080", Scope::Auto, public, false),
+            ("[::ffff:127.0.0.1]:8080", Scope::Auto, public, false),
+            ("169.254.169.254:80", Scope::Auto, public, false),
+            ("169.254.169.254:80", Scope::Any, public, true),
+            ("10.1.2.3:80", Scope::Auto, Some(at("10.0.0.9:1").ip()), true),
+            ("10.1.2.3:25", Scope::Auto, Some(at("10.0.0.9:1").ip()), false),
+        ] {
+            assert_eq!(may_fetch(scope, at(text), from, &here), may, "{text} {scope:?} {from:?}");
         }
     }
 

@@ -8,9 +8,10 @@ use super::face::Face;
 use super::life::{Exit, Wish};
 use super::recorder::Recorder;
 use super::throttle::Throttle;
+use super::web::WebPicture;
 use super::{Shared, without_signals};
 use crate::Error;
-use crate::config::SeedPolicy;
+use crate::config::{SeedPolicy, WebPolicy};
 use crate::discovery::Remembered;
 use crate::event::{Departure, Progress, State};
 use crate::manifest::TrustedManifest;
@@ -54,6 +55,7 @@ pub(crate) struct Task {
     pub(crate) region: u32,
     pub(crate) role: Role,
     pub(crate) chance: u64,
+    pub(crate) web: WebPolicy,
 }
 
 /// What the host's side and the driver's side share.
@@ -71,6 +73,7 @@ pub(crate) struct Handle {
 pub(crate) struct Picture {
     pub(crate) snapshot: Snapshot,
     pub(crate) members: Vec<MemberRecord>,
+    pub(crate) web: Vec<WebPicture>,
     /// Address of some linked peer.
     pub(crate) near: Option<SocketAddr>,
     pub(crate) departure: Option<Departure>,

@@ -8,6 +8,7 @@ use super::budget::Budget;
 use super::throttle::Throttle;
 use crate::discovery::Resolved;
 use crate::manifest::TrustedManifest;
+use crate::source::WebError;
 use crate::storage::{CommitEnd, PublishError, Storage};
 use crate::swarm::Fault;
 use crate::unit::{Geometry, PeerId, PieceIdx, RequestId};
@@ -44,6 +45,12 @@ pub(super) enum Report {
     Published(Result<(), PublishError>),
     /// Host names were looked up.
     Resolved(Resolved),
+    /// A web source gave its first answer.
+    WebUp { link: LinkNo },
+    /// A web source failed.
+    WebDown { link: LinkNo, why: WebError },
+    /// A web source sent a wrong piece that was not asked for.
+    WebLied { link: LinkNo },
 }
 
 /// News of a link.

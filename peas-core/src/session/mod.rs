@@ -13,7 +13,7 @@ pub use trust::TrustState;
 pub use verify::{Verified, verify};
 
 use crate::Error;
-use crate::config::{EngineConfig, InstallOptions, SeedOptions, SeedPolicy};
+use crate::config::{EngineConfig, InstallOptions, SeedOptions, SeedPolicy, WebPolicy};
 use crate::engine::{self, Handle, Place, Shared, Task};
 use crate::event::{Event, Progress};
 use crate::manifest::{OwnerHint, TrustedManifest, owner_hint_message};
@@ -127,6 +127,7 @@ impl Engine {
             region: options.region,
             role: Role::Peer,
             chance: options.chance.unwrap_or_else(engine::chance),
+            web: options.web,
         };
         self.start(handle, task)
     }
@@ -146,6 +147,7 @@ impl Engine {
             region: options.region,
             role: if options.origin { Role::Origin } else { Role::Peer },
             chance: options.chance.unwrap_or_else(engine::chance),
+            web: WebPolicy::Never,
         };
         self.start(handle, task)
     }
@@ -342,9 +344,9 @@ impl Session {
     /// Statistics as JSON: fields are only ever added.
     pub fn stats_json(&self) -> String {
         let progress = self.progress();
-        let (snapshot, listen) = {
+        let (snapshot, web, listen) = {
             let picture = self.handle.picture.lock().expect("nothing panics while holding it");
-            (picture.snapshot, self.engine.listen_addr())
+            (picture.snapshot, picture.web.clone(), self.engine.listen_addr())
         };
         serde_json::json!({
             "content": self.pea.id().to_string(),
@@ -360,6 +362,8 @@ impl Session {
             "bytes_reused": progress.bytes_reused,
             "bytes_from_origin": progress.bytes_from_origin,
             "bytes_from_peers": progress.bytes_from_peers,
+            "bytes_from_web": progress.bytes_from_web,
+            "web": web,
             "bytes_wasted": progress.bytes_wasted,
             "bytes_sent": progress.bytes_sent,
             "receive_bytes_per_s": progress.receive_bytes_per_s,

@@ -1,0 +1,204 @@
+//! One connection to a web server: TCP, TLS where asked for, HTTP/1.1.
+//!
+//! The connection has no task of its own: its machinery is driven by whoever waits for an answer, and is gone when dropped.
+
+use super::{Address, Gate, WebError};
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use once_cell::sync::OnceCell;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Looking a name up, connecting and the TLS handshake, each.
+const CONNECT_MAX: Duration = Duration::from_secs(8);
+
+/// Addresses of one name that are tried.
+const TRIED_MAX: usize = 4;
+
+/// Longest head of an answer: twice what common servers send at most.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Fields in a head.
+const FIELDS_MAX: usize = 100;
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// What TLS needs, made when the first https address is met.
+pub(crate) struct Tls {
+    /// More certificate authorities, DER.
+    authorities: Vec<Vec<u8>>,
+    config: OnceCell<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    /// Trusts the authorities of the web (Mozilla's list, as of the build) and these.
+    pub(crate) fn new(authorities: Vec<Vec<u8>>) -> Self {
+        Self { authorities, config: OnceCell::new() }
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, WebError> {
+        // Fails for certificates that are none; the next caller tries again and hears the same.
+        let config = self.config.get_or_try_init(|| {
+            let bad = |error: rustls::Error| WebError::Certificates(error.to_string());
+            let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            for authority in &self.authorities {
+                roots.add(CertificateDer::from(authority.clone())).map_err(bad)?;
+            }
+            let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+            let builder = builder.with_safe_default_protocol_versions().map_err(bad)?;
+            let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Ok::<_, WebError>(Arc::new(config))
+        })?;
+        Ok(config.clone())
+    }
+}
+
+/// See the module.
+pub(super) struct Connection {
+    to: Address,
+    ip: IpAddr,
+    sender: SendRequest<Empty<Bytes>>,
+    driver: Driver,
+}
+
+impl Connection {
+    /// Connects to the first address of the host that the gate allows and that answers.
+    pub(super) async fn open(to: &Address, from: Option<IpAddr>, gate: &dyn Gate, tls: &Tls) -> Result<Self, WebError> {
+        let addrs = match to.host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, to.port)],
+            Err(_) => {
+                timeout(CONNECT_MAX, gate.resolve(&to.host, to.port)).await.map_err(|_| WebError::Late)?.map_err(|_| WebError::NoHost)?
+            }
+        };
+        let allowed: Vec<SocketAddr> = addrs.iter().copied().filter(|&addr| gate.allows(addr, from)).collect();
+        if let (Some(&forbidden), []) = (addrs.first(), &allowed[..]) {
+            return Err(WebError::Forbidden(forbidden));
+        }
+        let mut last = WebError::NoHost;
+        for addr in allowed.into_iter().take(TRIED_MAX) {
+            match Self::to(to, addr, tls).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn to(to: &Address, addr: SocketAddr, tls: &Tls) -> Result<Self, WebError> {
+        let stream = timeout(CONNECT_MAX, TcpStream::connect(addr)).await.map_err(|_| WebError::Late)??;
+        stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match to.https {
+            false => Box::new(Single(stream)),
+            true => {
+                let name = ServerName::try_from(to.host.clone()).map_err(|_| WebError::Address("its host is no name"))?;
+                let connecting = TlsConnector::from(tls.config()?).connect(name, Single(stream));
+                Box::new(timeout(CONNECT_MAX, connecting).await.map_err(|_| WebError::Late)??)
+            }
+        };
+        let builder = {
+            let mut builder = Builder::new();
+            builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
+            builder
+        };
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Self { to: to.clone(), ip: addr.ip(), sender, driver: Box::pin(driver) })
+    }
+
+    /// The server's address.
+    pub(super) fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Whether the next request for this address may go here.
+    pub(super) fn fits(&self, to: &Address) -> bool {
+        self.to.same_server(to) && !self.sender.is_closed()
+    }
+
+    /// Waits for something while driving the connection.
+    pub(super) async fn drive<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        drive(&mut self.driver, wait).await
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn ask(&mut self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, WebError> {
+        let Self { sender, driver, .. } = self;
+        let work = async {
+            sender.ready().await?;
+            sender.send_request(request).await
+        };
+        Ok(drive(driver, work).await?)
+    }
+}
+
+/// A driver that ended has nothing more to do: whoever waits hears it by other ways.
+async fn drive<T>(driver: &mut Driver, wait: impl Future<Output = T>) -> T {
+    let mut wait = std::pin::pin!(wait);
+    let mut over = false;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(value) = wait.as_mut().poll(context) {
+            return Poll::Ready(value);
+        }
+        if !over && driver.as_mut().poll(context).is_ready() {
+            over = true;
+            // It may just have woken us with its last words.
+            return wait.as_mut().poll(context);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A socket that is written to one slice at a time: writing several at once raises SIGPIPE when the server has hung up, and would
+/// end a host that leaves the signal at its default.
+struct Single(TcpStream);
+
+impl AsyncRead for Single {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Single {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_that_are_none_are_named_each_time() {
+        let tls = Tls::new(vec![b"not a certificate".to_vec()]);
+        for _ in 0..2 {
+            assert!(matches!(tls.config(), Err(WebError::Certificates(_))));
+        }
+        let fine = Tls::new(Vec::new());
+        assert!(Arc::ptr_eq(&fine.config().unwrap(), &fine.config().unwrap()), "made once");
+    }
+}
