@@ -58,6 +58,37 @@ pub enum Scope {
     Any,
 }
 
+/// Who may join a swarm. Signed into its pea.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever has the pea, or knows its id.
+    #[default]
+    Open,
+    /// Whoever also has a secret that does not travel with the pea: [`Credentials::secret`].
+    Secret,
+    /// Whose key has a certificate of this authority: [`Credentials::certificate`].
+    Members {
+        /// The authority's Ed25519 public key.
+        authority: [u8; 32],
+    },
+}
+
+/// What lets us into a swarm that is not open. Ignored in one that is.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// The swarm's secret.
+    pub secret: Option<[u8; 32]>,
+    /// Our certificate ([`Certificate`](crate::manifest::Certificate)), for the engine's identity.
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Credentials {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("secret", &self.secret.is_some()).field("certificate", &self.certificate.is_some()).finish()
+    }
+}
+
 /// One installation.
 #[derive(Clone, Debug, Default)]
 pub struct InstallOptions {
@@ -69,6 +100,8 @@ pub struct InstallOptions {
     pub limits: Limits,
     /// When to fetch from the web sources that the pea names.
     pub web: WebPolicy,
+    /// What lets us in, if the swarm is not open.
+    pub credentials: Credentials,
     /// Region label, 0: unknown.
     pub region: u32,
     /// Start paused.
@@ -102,6 +135,8 @@ pub struct SeedOptions {
     pub limits: Limits,
     /// Hand out each piece once before serving like anybody else (default for the publisher).
     pub origin: bool,
+    /// What lets us in, if the swarm is not open.
+    pub credentials: Credentials,
     /// Hash everything before the first byte is served. Otherwise each piece is hashed when it is first read.
     pub check_first: bool,
     /// Region label, 0: unknown.
@@ -121,6 +156,8 @@ pub struct CreateOptions {
     pub owners: Vec<Owner>,
     /// HTTP(S) addresses of the content, on servers that serve byte ranges: of the file, or of the folder with the same tree below.
     pub web: Vec<String>,
+    /// Who may join its swarm.
+    pub access: Access,
     /// Channel, e.g. "stable": rollback is judged inside one.
     pub channel: String,
     /// Rises with each release of a channel.

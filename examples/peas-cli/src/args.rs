@@ -5,7 +5,8 @@
 use crate::keys::{self, PublicKey};
 use crate::units;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
-use peas_core::config::{Owner, Scope};
+use peas_core::config::{Owner, Scope, WebPolicy};
+use peas_core::manifest::Roles;
 use peas_core::unit::PeaId;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Make a key to sign peas with, or to be known by
     Keygen(KeygenArgs),
+    /// Certify a member of a swarm that only members may join
+    Admit(AdmitArgs),
 }
 
 impl Args {
@@ -61,7 +64,7 @@ impl Args {
             Command::Install(args) => args.net.json,
             Command::Verify(args) => args.net.json,
             Command::Status(args) => args.json,
-            Command::Demo(_) | Command::Keygen(_) => false,
+            Command::Demo(_) | Command::Keygen(_) | Command::Admit(_) => false,
         }
     }
 }
@@ -86,9 +89,15 @@ pub struct CreateArgs {
     /// Piece size, a power of two from 64K to 16M [default: by content size]
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     pub piece_size: Option<u64>,
-    /// HTTP(S) address of the content (repeatable)
+    /// HTTP(S) address of the content, on a server with byte ranges (repeatable); of a folder: where its tree begins
     #[arg(long = "web", value_name = "URL")]
     pub web: Vec<String>,
+    /// Who may join the swarm
+    #[arg(long, value_enum, default_value_t = AccessArg::Open)]
+    pub access: AccessArg,
+    /// Public key whose certificates ("peas admit") let members in, with --access members
+    #[arg(long, value_name = "HEX", required_if_eq("access", "members"))]
+    pub authority: Option<PublicKey>,
     /// Channel, e.g. stable: inside one, older releases are refused
     #[arg(long, default_value = "")]
     pub channel: String,
@@ -175,6 +184,18 @@ pub struct NetArgs {
     /// File with the secret key of this peer, made by "peas keygen" [default: a new key]
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    /// File with the swarm's secret, for peas of --access secret; any file made by "peas keygen", the same for all
+    #[arg(long, value_name = "FILE")]
+    pub swarm_secret: Option<PathBuf>,
+    /// File with this peer's certificate, for peas of --access members
+    #[arg(long, value_name = "FILE", requires = "identity")]
+    pub certificate: Option<PathBuf>,
+    /// When to fetch from the web servers that the pea names
+    #[arg(long, value_enum, default_value_t = WebArg::Starved)]
+    pub from_web: WebArg,
+    /// Certificate authority (PEM or DER) that those servers may be certified by, too (repeatable)
+    #[arg(long = "web-ca", value_name = "FILE")]
+    pub web_authorities: Vec<PathBuf>,
     /// Leave the pea file as it is (by default it learns who serves now)
     #[arg(long)]
     pub no_refresh: bool,
@@ -213,6 +234,56 @@ fn resolve(text: &str) -> Result<Resolved, String> {
     match text.to_socket_addrs() {
         Ok(addrs) => Ok(Resolved(addrs.collect())),
         Err(error) => Err(format!("expected HOST:PORT of a host that exists: {error}")),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccessArg {
+    /// Whoever has the pea
+    Open,
+    /// Whoever also has the secret that is given to --swarm-secret
+    Secret,
+    /// Whose key has a certificate of the --authority
+    Members,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum WebArg {
+    /// While peers bring next to nothing
+    Starved,
+    /// From the start
+    Always,
+    /// Never
+    Never,
+}
+
+impl From<WebArg> for WebPolicy {
+    fn from(web: WebArg) -> WebPolicy {
+        match web {
+            WebArg::Starved => WebPolicy::WhenStarved,
+            WebArg::Always => WebPolicy::Always,
+            WebArg::Never => WebPolicy::Never,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum RoleArg {
+    /// Serve as an origin
+    Seed,
+    /// Receive
+    Fetch,
+    /// Pass on what it received
+    Relay,
+}
+
+impl From<RoleArg> for Roles {
+    fn from(role: RoleArg) -> Roles {
+        match role {
+            RoleArg::Seed => Roles::SEED,
+            RoleArg::Fetch => Roles::FETCH,
+            RoleArg::Relay => Roles::RELAY,
+        }
     }
 }
 
@@ -341,6 +412,28 @@ pub struct KeygenArgs {
     /// File for the secret key; must not exist
     #[arg(value_name = "FILE")]
     pub output: PathBuf,
+}
+
+#[derive(ClapArgs)]
+pub struct AdmitArgs {
+    /// The member's public key, as "peas keygen" printed it
+    #[arg(value_name = "HEX")]
+    pub peer: PublicKey,
+    /// File with the authority's secret key
+    #[arg(long, value_name = "KEYFILE")]
+    pub authority: PathBuf,
+    /// File for the certificate
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// What the member may do (repeatable) [default: all]
+    #[arg(long = "role", value_enum)]
+    pub roles: Vec<RoleArg>,
+    /// How long it is good, from now
+    #[arg(long = "for", value_name = "TIME", default_value = "30d", value_parser = units::duration)]
+    pub duration: Duration,
+    /// Only for the content with this id [default: for all peas that name the authority]
+    #[arg(long, value_name = "ID")]
+    pub content: Option<PeaId>,
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! `peas create`: reads a file or folder and writes the pea that describes it.
 
-use crate::args::CreateArgs;
+use crate::args::{AccessArg, CreateArgs};
 use crate::exit::{Failure, USAGE};
-use crate::keys;
+use crate::keys::{self, PublicKey};
 use crate::output::{self, Output};
 use crate::pea;
 use crate::units;
 use peas_core::Manifest;
-use peas_core::config::CreateOptions;
+use peas_core::config::{Access, CreateOptions};
 use peas_core::session::{self, Created};
 use serde_json::json;
 use std::io::Write;
@@ -83,6 +83,12 @@ fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
         piece_bytes,
         owners: args.owners.clone(),
         web: args.web.clone(),
+        access: match (args.access, args.authority) {
+            (AccessArg::Open, None) => Access::Open,
+            (AccessArg::Secret, None) => Access::Secret,
+            (AccessArg::Members, Some(PublicKey(authority))) => Access::Members { authority },
+            _ => return Err(Failure::usage("--authority goes with --access members", "give both or neither")),
+        },
         channel: args.channel.clone(),
         release: args.release,
         expires_unix_s: args.expires.map_or(0, |time| pea::now_unix_s().saturating_add(time.as_secs())),
@@ -109,8 +115,14 @@ fn report(args: &CreateArgs, path: &Path, created: &Created, signers: Vec<String
     for owner in manifest.owners() {
         out.field("owner", &owner.addr);
     }
+    for address in manifest.web() {
+        out.field("web", address);
+    }
+    if let Some(who) = pea::access_text(manifest) {
+        out.field("lets in", &who);
+    }
     let port = manifest.owners().first().and_then(|owner| owner.addr.rsplit_once(':')).map_or("7000", |(_, port)| port);
-    if manifest.owners().is_empty() {
+    if manifest.owners().is_empty() && manifest.web().is_empty() {
         out.note("nobody is named in it: clients need --peer HOST:PORT, or create it with --owner HOST:PORT");
     }
     out.say("");

@@ -7,6 +7,7 @@ use crate::output::{field, say};
 use crate::pea::{self, printable};
 use crate::units;
 use peas_core::Manifest;
+use peas_core::config::Access;
 use peas_core::manifest::{EntryKind, FileEntry};
 use serde_json::{Value, json};
 
@@ -57,6 +58,9 @@ fn print(manifest: &Manifest, signed_by: &[String], pea_bytes: usize, with_files
     for address in manifest.web() {
         line("web", address);
     }
+    if let Some(who) = pea::access_text(manifest) {
+        line("lets in", &who);
+    }
     for hint in manifest.owner_hints() {
         let held = f64::from(hint.record.held_permille) / 10.0;
         line("seen", &format!("{} with {held} % (a hint, not signed by the publisher)", hint.record.addr));
@@ -93,6 +97,15 @@ fn as_json(manifest: &Manifest, pea_bytes: usize, with_files: bool) -> Value {
         "entries": manifest.entries().len(),
         "owners": pea::owners_json(manifest),
         "web": manifest.web(),
+        "access": match manifest.access() {
+            Access::Open => "open",
+            Access::Secret => "secret",
+            Access::Members { .. } => "members",
+        },
+        "authority": match manifest.access() {
+            Access::Members { authority } => Some(keys::hex(&authority)),
+            Access::Open | Access::Secret => None,
+        },
         "channel": manifest.channel(),
         "release": manifest.release(),
         "created_unix_s": manifest.created_unix_s(),

@@ -4,7 +4,10 @@
 
 use crate::exit::{DISK, Failure, USAGE};
 use peas_core::config::Owner;
+use peas_core::manifest::CERTIFICATE_BYTES;
 use peas_core::unit::PeerId;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -59,6 +62,28 @@ pub fn read_secret(path: &Path) -> Result<[u8; 32], Failure> {
         (Some(Ok(key)), None) => Ok(key.0),
         _ => Err(not_a_key()),
     }
+}
+
+/// The certificate in a file written by `peas admit`: one line of hexadecimal digits, and comments.
+pub fn read_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| Failure::file("read", path, source))?;
+    let digits: String = text.lines().filter(|line| !line.starts_with('#')).map(str::trim).collect();
+    let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+    bytes
+        .filter(|bytes| bytes.len() == CERTIFICATE_BYTES)
+        .ok_or_else(|| Failure::new(USAGE, format!("{}: not a certificate", path.display()), "the authority makes one with: peas admit"))
+}
+
+/// Certificate authorities for web servers, in DER.
+pub fn read_authorities(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let bytes = std::fs::read(path).map_err(|source| Failure::file("read", path, source))?;
+    if !bytes.starts_with(b"-----") && !bytes.windows(11).any(|part| part == b"-----BEGIN ") {
+        return Ok(vec![bytes]);
+    }
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).map(|found| found.map(|found| found.to_vec())).collect();
+    let none = || Failure::new(USAGE, format!("{}: no certificate in it", path.display()), "give a PEM or DER file to --web-ca");
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(none)
 }
 
 /// The public half of a secret key.

@@ -3,6 +3,7 @@
 //! An example of an embedder that is also useful: it calls the public face of `peas-core` and nothing that another program could
 //! not call. This file only picks the command and turns its end into an exit code; each command is a module.
 
+mod admit;
 mod args;
 mod create;
 mod demo;
@@ -56,5 +57,6 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Status(args) => status::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Keygen(args) => keygen::run(args),
+        Command::Admit(args) => admit::run(args),
     }
 }

@@ -7,6 +7,7 @@ use crate::keys;
 use crate::output::Output;
 use crate::units;
 use peas_core::Error;
+use peas_core::config::Access;
 use peas_core::manifest::{EntryKind, Manifest, Trust, TrustContext, TrustedManifest};
 use peas_core::session::{self, TrustState};
 use serde_json::{Value, json};
@@ -41,6 +42,9 @@ impl Pea {
         out.field("content", &content_text(&self.manifest));
         out.field("id", &self.manifest.id().to_string());
         out.field("trusts", &self.trust);
+        if let Some(who) = access_text(&self.manifest) {
+            out.field("lets in", &who);
+        }
         out.event(&json!({
             "event": "pea", "id": self.manifest.id().to_string(), "name": self.manifest.name(),
             "bytes": self.manifest.geometry().total_bytes(), "key_ids": key_ids(&self.manifest), "trust": self.trust,
@@ -170,6 +174,15 @@ pub fn content_text(manifest: &Manifest) -> String {
     }
     let files = manifest.entries().iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. })).count();
     format!("{name}: {bytes} in {} file{}", units::count(files as u64), if files == 1 { "" } else { "s" })
+}
+
+/// Who may join the swarm, if not everybody.
+pub fn access_text(manifest: &Manifest) -> Option<String> {
+    match manifest.access() {
+        Access::Open => None,
+        Access::Secret => Some("whoever has its secret (--swarm-secret FILE)".into()),
+        Access::Members { authority } => Some(format!("members certified by {}", keys::hex(&authority))),
+    }
 }
 
 /// Addresses that a pea names, signed ones first.

@@ -78,6 +78,8 @@ pub fn json(progress: &Progress, statistics: &Value) -> Value {
         "pieces_total": progress.pieces_total,
         "bytes_done": progress.bytes_done,
         "bytes_total": progress.bytes_total,
+        "bytes_from_web": progress.bytes_from_web,
+        "web_sources": progress.web_sources,
         "bytes_reused": progress.bytes_reused,
         "bytes_from_origin": progress.bytes_from_origin,
         "bytes_from_peers": progress.bytes_from_peers,

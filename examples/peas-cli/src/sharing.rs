@@ -12,7 +12,7 @@ use crate::pea::{self, Pea};
 use crate::progress;
 use crate::refresh::Refresher;
 use crate::units;
-use peas_core::config::EngineConfig;
+use peas_core::config::{Credentials, EngineConfig};
 use peas_core::event::{Event, PauseReason, Progress, State};
 use peas_core::unit::PeerId;
 use peas_core::{Engine, Session};
@@ -70,9 +70,18 @@ pub fn engine(net: &NetArgs) -> Result<Engine, Failure> {
         download_bytes_per_s: net.download_limit.unwrap_or(0),
         plain: net.plain,
         scope: net.scope.into(),
+        web_authorities: net.web_authorities.iter().map(|path| keys::read_authorities(path)).collect::<Result<Vec<_>, _>>()?.concat(),
         state_dir: net.state_dir.clone(),
         ..EngineConfig::default()
     })?)
+}
+
+/// What lets us into a swarm that is not open.
+pub fn credentials(net: &NetArgs) -> Result<Credentials, Failure> {
+    Ok(Credentials {
+        secret: net.swarm_secret.as_deref().map(keys::read_secret).transpose()?,
+        certificate: net.certificate.as_deref().map(keys::read_certificate).transpose()?,
+    })
 }
 
 impl Job {
@@ -192,7 +201,7 @@ impl<'a> Watcher<'a> {
     /// True: time to give up.
     fn look(&mut self, session: &Session) -> bool {
         let progress = session.progress();
-        let remark = self.loneliness(&progress);
+        let remark = self.loneliness(&progress, session);
         self.show(session, &progress, remark.as_deref());
         if self.installed || (self.job.purpose == Purpose::Seed && progress.state == State::Sharing) {
             self.refresher.tick(session);
@@ -228,8 +237,8 @@ impl<'a> Watcher<'a> {
     }
 
     /// What to say about nobody being reachable, if that is so. Says it too, now and then, where nothing is drawn in place.
-    fn loneliness(&mut self, progress: &Progress) -> Option<String> {
-        let alone = progress.state == State::Receiving && progress.peers == 0 && progress.paused.is_none();
+    fn loneliness(&mut self, progress: &Progress, session: &Session) -> Option<String> {
+        let alone = progress.state == State::Receiving && progress.peers + progress.web_sources == 0 && progress.paused.is_none();
         if !alone {
             self.alone = Alone::default();
             return None;
@@ -240,11 +249,13 @@ impl<'a> Watcher<'a> {
         }
         let addresses = pea::addresses(&self.job.pea.manifest).len() + self.job.net.peer_addrs().len();
         let asks = match addresses {
+            0 if !self.job.pea.manifest.web().is_empty() => "the pea names only web servers".into(),
             0 => "the pea names nobody; use --peer HOST:PORT".into(),
             1 => "still trying 1 address".into(),
             many => format!("still trying {many} addresses"),
         };
-        let text = format!("nobody reachable for {}; {asks}", units::time(Duration::from_secs(waited.as_secs())));
+        let web = self.web_remark(session);
+        let text = format!("nobody reachable for {}; {asks}{web}", units::time(Duration::from_secs(waited.as_secs())));
         if self.alone.said.is_none_or(|said| said.elapsed() >= self.alone.every) {
             self.alone.said = Some(Instant::now());
             self.alone.every = (self.alone.every * 2).clamp(Duration::from_secs(5), ALONE_EVERY_MAX);
@@ -254,6 +265,14 @@ impl<'a> Watcher<'a> {
             }
         }
         Some(text)
+    }
+
+    /// What the first web source that failed has to say.
+    fn web_remark(&self, session: &Session) -> String {
+        let stats = statistics(session);
+        let mut sources = stats["web"].as_array().into_iter().flatten();
+        let failed = sources.find_map(|source| Some((source["url"].as_str()?, source["error"].as_str()?)));
+        failed.map_or(String::new(), |(url, error)| format!("; {}: {}", pea::printable(url), pea::printable(error)))
     }
 
     fn tell(&mut self, event: Event, session: &Session) {
@@ -268,7 +287,11 @@ impl<'a> Watcher<'a> {
             Event::OriginLost => ("origin_lost", json!({}), Some("the origin cannot be reached any more; going on with the others".into())),
             Event::OriginBack => ("origin_back", json!({}), Some("the origin is back".into())),
             Event::PeerBanned { peer } => {
-                ("peer_banned", json!({"peer": peer.to_string()}), Some(format!("peer {peer:?} sent wrong data and was banned")))
+                let stats = statistics(session);
+                let sources = stats["web"].as_array().into_iter().flatten();
+                let url = sources.filter(|source| source["peer"] == peer.to_string()).find_map(|source| source["url"].as_str());
+                let who = url.map_or_else(|| format!("peer {peer:?}"), pea::printable);
+                ("peer_banned", json!({"peer": peer.to_string(), "url": url}), Some(format!("{who} sent wrong data and was banned")))
             }
             Event::Unavailable { missing_pieces: 0 } => {
                 ("unavailable", json!({"missing_pieces": 0}), Some("all pieces have a reachable holder again".into()))
@@ -313,6 +336,7 @@ impl<'a> Watcher<'a> {
             "event": "complete", "path": self.job.place.display().to_string(), "seconds": seconds.as_secs_f64(),
             "bytes_total": progress.bytes_total, "bytes_reused": progress.bytes_reused,
             "bytes_from_origin": progress.bytes_from_origin, "bytes_from_peers": progress.bytes_from_peers,
+            "bytes_from_web": progress.bytes_from_web,
         }));
         self.refresher.now(session);
     }
@@ -342,8 +366,9 @@ fn statistics(session: &Session) -> Value {
 }
 
 fn received(progress: &Progress) -> String {
+    let web = if progress.bytes_from_web > 0 { format!(", {} from the web", units::bytes(progress.bytes_from_web)) } else { String::new() };
     format!(
-        "{} from the origin, {} from peers; {} were here",
+        "{} from the origin, {} from peers{web}; {} were here",
         units::bytes(progress.bytes_from_origin),
         units::bytes(progress.bytes_from_peers),
         units::bytes(progress.bytes_reused),

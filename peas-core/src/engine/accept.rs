@@ -4,6 +4,8 @@
 //! dropped without an answer. How many may be at their handshake is the transport's bound, which also paces the loop when the system
 //! runs out of descriptors; how many may be at their hello is ours.
 
+use super::access::Meeting;
+use super::clock::unix_s;
 use super::{GREETING_MAX, Net, NetLink, Newcomer, PROTOCOL_VERSION, Shared};
 use crate::transport::{Incoming, LinkError, LinkReader, LinkWriter, Transport};
 use crate::wire::{Hello, Message};
@@ -53,10 +55,12 @@ async fn welcome(shared: &Shared, places: &Semaphore, raw: <Net as Transport>::R
     }
     let Ok(_place) = places.try_acquire() else { return };
     let Ok(hello) = hear_hello(&mut link).await else { return };
-    let Some(room) = shared.room(&hello.content) else { return };
-    if say_hello(&mut link, room.hello).await.is_ok() {
+    let at = Meeting { me: shared.me, peer: link.peer, binding: link.binding };
+    let Some(room) = shared.room(&hello, &at) else { return };
+    let Some(admitted) = room.lock.admit(hello, &at, unix_s()) else { return };
+    if say_hello(&mut link, room.lock.hello(&room.hello, &at)).await.is_ok() {
         // A driver that has no place for one more is not kept waiting: the newcomer will try again.
-        let _ = room.newcomers.try_send(Newcomer { link, hello, dialed: None });
+        let _ = room.newcomers.try_send(Newcomer { link, admitted, dialed: None });
     }
 }
 

@@ -4,6 +4,8 @@
 //! links between the same two peers can only come from both dialling at once; the driver settles that.
 
 use super::accept::{hear_hello, say_hello};
+use super::access::{Lock, Meeting};
+use super::clock::unix_s;
 use super::works::Report;
 use super::{Newcomer, Shared};
 use crate::transport::{LinkError, Transport};
@@ -41,6 +43,7 @@ impl Greeted {
 pub(super) struct Dial {
     pub(super) shared: Arc<Shared>,
     pub(super) greeted: Arc<Greeted>,
+    pub(super) lock: Arc<Lock>,
     pub(super) hello: Hello,
     pub(super) addr: SocketAddr,
     pub(super) expect: Option<PeerId>,
@@ -68,16 +71,14 @@ impl Dial {
             return Err(LinkError::Handshake("linked already".into()));
         }
         let greet = async {
-            say_hello(&mut link, self.hello.clone()).await?;
+            let at = Meeting { me: self.shared.me, peer, binding: link.binding };
+            say_hello(&mut link, self.lock.hello(&self.hello, &at)).await?;
             let hello = hear_hello(&mut link).await?;
-            match hello.content == self.hello.content {
-                true => Ok(hello),
-                false => Err(LinkError::Protocol("another content")),
-            }
+            self.lock.admit(hello, &at, unix_s()).ok_or(LinkError::Protocol("another content, or no proof of belonging to it"))
         };
         match greet.await {
-            Ok(hello) => {
-                let newcomer = Newcomer { link, hello, dialed: Some(self.addr) };
+            Ok(admitted) => {
+                let newcomer = Newcomer { link, admitted, dialed: Some(self.addr) };
                 self.newcomers.send(newcomer).await.map_err(|_| LinkError::Closed)
             }
             Err(error) => {

@@ -4,6 +4,7 @@
 //! news of peers, time. After each input it drains the machine. Everything that it hands to others goes into a queue that is
 //! tried, never waited for.
 
+use super::access::Lock;
 use super::budget::Budget;
 use super::clock::Clock;
 use super::dial::{DIALS_MAX, Dial, Greeted};
@@ -18,6 +19,7 @@ use super::writer::Stopped;
 use super::{NEWCOMERS_MAX, Newcomer, PROTOCOL_VERSION, Room, Shared};
 use crate::discovery::{Bootstrap, Remembered};
 use crate::event::Event;
+use crate::manifest::Roles;
 use crate::storage::{CommitEnd, Opened};
 use crate::swarm::{Fault, FetchEnd, Input, Notice, Output, Role, Setup, Swarm};
 use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId};
@@ -58,6 +60,7 @@ pub(super) struct Driver {
     pending: VecDeque<Input>,
     dials: usize,
     greeted: Arc<Greeted>,
+    lock: Arc<Lock>,
     hello: Hello,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) news: mpsc::Receiver<News>,
@@ -72,12 +75,13 @@ impl Driver {
         shared: Arc<Shared>,
         handle: Arc<Handle>,
         task: Task,
+        lock: Arc<Lock>,
         opened: &Opened,
         remembered: Option<&Remembered>,
         token: CancellationToken,
         wish: watch::Receiver<Wish>,
     ) -> Self {
-        let Task { pea, place, policy, peers, limits, region, role, chance, web } = task;
+        let Task { pea, place, policy, peers, limits, region, role, chance, web, credentials: _ } = task;
         let geometry = *pea.geometry();
         let (reports_tx, reports) = mpsc::channel(usize::from(limits.fetches_max) * 2 + usize::from(limits.uploads_max) + REPORTS_MORE);
         let (news_tx, news) = mpsc::channel(NEWS_MAX);
@@ -106,7 +110,7 @@ impl Driver {
             pea: pea.clone(),
         });
         let tracker = TaskTracker::new();
-        shared.open_room(pea.id(), Room { hello: hello.clone(), newcomers: newcomers_tx.clone() });
+        shared.open_room(pea.id(), Room { lock: lock.clone(), hello: hello.clone(), newcomers: newcomers_tx.clone() });
         let setup = Setup { geometry, me: shared.me, held: opened.held.clone(), role, limits, region, seed: chance };
         Self {
             webs: Webs::new(&pea, web, shared.web_tls.clone()),
@@ -124,6 +128,7 @@ impl Driver {
             pending: VecDeque::new(),
             dials: 0,
             greeted: Arc::default(),
+            lock,
             hello,
             reports,
             news,
@@ -251,6 +256,7 @@ impl Driver {
         let dial = Dial {
             shared: self.shared.clone(),
             greeted: self.greeted.clone(),
+            lock: self.lock.clone(),
             hello: self.hello.clone(),
             addr,
             expect,
@@ -295,7 +301,7 @@ impl Driver {
         }
         self.greeted.insert(peer);
         let addr = newcomer.dialed.unwrap_or(newcomer.link.addr);
-        let hello = newcomer.hello.clone();
+        let hello = newcomer.admitted.hello.clone();
         self.links.start(newcomer);
         self.feed(Input::LinkUp { peer, addr, dialed, hello });
     }
@@ -304,7 +310,11 @@ impl Driver {
         // What an earlier link of the peer had to say is of no interest.
         let Some(peer) = self.links.peer_of(news.link) else { return };
         match news.what {
-            What::Message(message) => self.feed(Input::Message { peer, message }),
+            What::Message(message) => {
+                if self.may_say(peer, &message) {
+                    self.feed(Input::Message { peer, message });
+                }
+            }
             What::Arrived { req, bytes } if self.fetches.contains_key(&req) => self.feed(Input::Arrived { req, bytes }),
             What::Arrived { .. } => {}
             What::Down(fault) => {
@@ -312,6 +322,40 @@ impl Driver {
                 self.feed(Input::Timeout);
             }
         }
+    }
+
+    /// Whether a peer's roles allow what it says. The machine knows of no roles: who may not send is never asked, and who may not
+    /// receive lacks nothing.
+    fn may_say(&mut self, peer: PeerId, message: &Message) -> bool {
+        let roles = self.links.get(peer).map_or(Roles::ALL, |link| link.roles);
+        let declined = match message {
+            Message::Grant { .. } => None,
+            Message::Assign { piece, .. } => Some(*piece),
+            Message::Held { runs, .. } if !roles.contain(Roles::FETCH) => {
+                let all = runs[..] == [(0, self.works.geometry.piece_count())];
+                if !all {
+                    self.unlink(peer, Some(Fault::Protocol));
+                    self.feed(Input::Timeout);
+                }
+                return all;
+            }
+            Message::Withdraw { .. } if !roles.contain(Roles::FETCH) => return false,
+            _ => return true,
+        };
+        if !roles.may_send() {
+            self.send(peer, Message::Decline { piece: declined });
+        }
+        roles.may_send()
+    }
+
+    /// Ends links whose peers' certificates have ended: they may come back with new ones.
+    pub(super) fn end_expired(&mut self) {
+        let expired = self.links.expired(super::unix_s());
+        if expired.is_empty() {
+            return;
+        }
+        expired.into_iter().for_each(|peer| self.unlink(peer, Some(Fault::Banned)));
+        self.feed(Input::Timeout);
     }
 
     fn report(&mut self, report: Report) {

@@ -226,6 +226,7 @@ impl Driver {
         self.tend_web(now);
         if self.life.show_at <= now {
             self.show(now);
+            self.end_expired();
             self.leave_by_policy(now);
             let soon = self.life.leaving.is_some() || (self.life.state == State::Sharing && self.life.policy == SeedPolicy::Leave);
             let every = if std::mem::take(&mut self.life.dirty) || soon { SHOW_EVERY } else { SHOW_IDLE };

@@ -7,6 +7,7 @@ use super::Newcomer;
 use super::reader::{Ended, FetchBox, Reader};
 use super::works::{LinkNo, News, What, Works};
 use super::writer::{ServeBox, Writer};
+use crate::manifest::Roles;
 use crate::swarm::Fault;
 use crate::unit::{PeerId, RequestId};
 use crate::wire::Message;
@@ -30,6 +31,10 @@ pub(super) struct LinkHandle {
     pub(super) addr: SocketAddr,
     pub(super) dialed: bool,
     pub(super) is_web: bool,
+    /// What its peer may do.
+    pub(super) roles: Roles,
+    /// When its peer's certificate ends, in seconds since 1970.
+    until_unix_s: Option<u64>,
     pub(super) fetches: Arc<FetchBox>,
     pub(super) serves: Arc<ServeBox>,
     /// Serves that have not been reported as ended.
@@ -93,6 +98,12 @@ impl Links {
         self.iter().filter(|link| !link.is_web).count()
     }
 
+    /// Peers whose certificates have ended.
+    pub(super) fn expired(&self, now_unix_s: u64) -> Vec<PeerId> {
+        let ended = self.by_peer.iter().filter(|(_, link)| link.until_unix_s.is_some_and(|until| until < now_unix_s));
+        ended.map(|(&peer, _)| peer).collect()
+    }
+
     /// The parts of a link whose task is the caller's: a web source's. It counts once it is adopted.
     pub(super) fn prepare(&mut self, addr: SocketAddr) -> (LinkHandle, mpsc::Receiver<Message>, CancellationToken) {
         let no = LinkNo(self.next);
@@ -100,7 +111,19 @@ impl Links {
         let token = self.token.child_token();
         let (control, control_rx) = mpsc::channel(CONTROL_MAX);
         let (fetches, serves, serving) = Default::default();
-        let handle = LinkHandle { no, addr, dialed: false, is_web: true, fetches, serves, serving, control, token: token.clone() };
+        let handle = LinkHandle {
+            no,
+            addr,
+            dialed: false,
+            is_web: true,
+            roles: Roles::ALL,
+            until_unix_s: None,
+            fetches,
+            serves,
+            serving,
+            control,
+            token: token.clone(),
+        };
         (handle, control_rx, token)
     }
 
@@ -117,7 +140,8 @@ impl Links {
         let token = self.token.child_token();
         let (control, control_rx) = mpsc::channel(CONTROL_MAX);
         let (fetches, serves) = (Arc::<FetchBox>::default(), Arc::<ServeBox>::default());
-        let Newcomer { link, dialed, .. } = newcomer;
+        let Newcomer { link, dialed, admitted } = newcomer;
+        let (roles, until_unix_s) = (admitted.roles, admitted.until_unix_s);
         let (peer, addr) = (link.peer, dialed.unwrap_or(link.addr));
 
         let reader = Reader::new(no, fetches.clone(), self.works.clone());
@@ -144,7 +168,10 @@ impl Links {
             write_token.cancel();
         });
         let dialed = dialed.is_some();
-        self.adopt(peer, LinkHandle { no, addr, dialed, is_web: false, fetches, serves, serving: BTreeSet::new(), control, token });
+        self.adopt(
+            peer,
+            LinkHandle { no, addr, dialed, is_web: false, roles, until_unix_s, fetches, serves, serving: BTreeSet::new(), control, token },
+        );
     }
 
     /// Ends a link: at once for a fault of the peer's, otherwise after its queued messages have left.

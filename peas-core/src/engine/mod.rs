@@ -15,6 +15,7 @@
 //! queue places) is decided here, because the machine does not know these things.
 
 mod accept;
+mod access;
 mod assembly;
 mod budget;
 mod clock;
@@ -36,7 +37,7 @@ mod writer;
 
 pub(crate) use clock::unix_s;
 pub(crate) use runtime::without_signals;
-pub(crate) use task::{Handle, Place, Task, run};
+pub(crate) use task::{Handle, Place, Task, check_access, run};
 
 use crate::Error;
 use crate::config::{EngineConfig, Scope};
@@ -44,6 +45,7 @@ use crate::source::Tls;
 use crate::transport::{Identity, LinkOf, TcpOptions, TcpTransport, Transport};
 use crate::unit::{PeaId, PeerId};
 use crate::wire::Hello;
+use access::{Admitted, Lock, Meeting};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -73,7 +75,7 @@ const NEWCOMERS_MAX: usize = 32;
 /// A link whose hellos are exchanged, on its way to a driver.
 struct Newcomer {
     link: NetLink,
-    hello: Hello,
+    admitted: Admitted,
     /// Where we dialled; `None`: it came to us.
     dialed: Option<SocketAddr>,
 }
@@ -81,6 +83,7 @@ struct Newcomer {
 /// A session as seen by the door.
 #[derive(Clone)]
 struct Room {
+    lock: Arc<Lock>,
     hello: Hello,
     newcomers: mpsc::Sender<Newcomer>,
 }
@@ -176,8 +179,10 @@ impl Shared {
         self.rooms.lock().expect("nothing panics while holding it").remove(&content);
     }
 
-    fn room(&self, content: &[u8; 32]) -> Option<Room> {
-        self.rooms.lock().expect("nothing panics while holding it").get(&PeaId(*content)).cloned().flatten()
+    /// The session that a hello means.
+    fn room(&self, hello: &Hello, at: &Meeting) -> Option<Room> {
+        let rooms = self.rooms.lock().expect("nothing panics while holding it");
+        rooms.values().flatten().find(|room| room.lock.is_meant(hello, at)).cloned()
     }
 }
 

@@ -3,6 +3,8 @@
 //! What the host's side and the driver's side share lives here, and the frame around the driver: opening the disk before it,
 //! ending links and storage after it, and the wall that a panic does not pass.
 
+use super::access::Lock;
+use super::clock::unix_s;
 use super::driver::Driver;
 use super::face::Face;
 use super::life::{Exit, Wish};
@@ -11,12 +13,13 @@ use super::throttle::Throttle;
 use super::web::WebPicture;
 use super::{Shared, without_signals};
 use crate::Error;
-use crate::config::{SeedPolicy, WebPolicy};
+use crate::config::{Credentials, SeedPolicy, WebPolicy};
 use crate::discovery::Remembered;
 use crate::event::{Departure, Progress, State};
 use crate::manifest::TrustedManifest;
 use crate::storage::{Opened, Storage, StorageOptions};
 use crate::swarm::{Fault, Input, Limits, Order, Role, Snapshot};
+use crate::unit::PeerId;
 use crate::wire::MemberRecord;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +59,7 @@ pub(crate) struct Task {
     pub(crate) role: Role,
     pub(crate) chance: u64,
     pub(crate) web: WebPolicy,
+    pub(crate) credentials: Credentials,
 }
 
 /// What the host's side and the driver's side share.
@@ -100,6 +104,18 @@ impl Handle {
     pub(crate) fn flight_record(&self) -> String {
         self.recorder.as_ref().map(Recorder::text).unwrap_or_default()
     }
+}
+
+impl Task {
+    /// How the session will know its own.
+    pub(super) fn lock(&self, me: PeerId) -> Result<Lock, Error> {
+        Lock::new(&self.pea, &self.credentials, me, matches!(self.place, Place::Install(_)), unix_s())
+    }
+}
+
+/// Whether a task has what its swarm asks for.
+pub(crate) fn check_access(shared: &Shared, task: &Task) -> Result<(), Error> {
+    task.lock(shared.me).map(drop)
 }
 
 /// How a session came out.
@@ -154,8 +170,13 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending
     };
     let token = shared.token.child_token();
     let _guard = token.clone().drop_guard();
+    // It was fine when the session was started; a certificate may have ended since.
+    let lock = match task.lock(shared.me) {
+        Ok(lock) => Arc::new(lock),
+        Err(error) => return gone(Some(error)),
+    };
     let remembered = shared.state_dir.as_ref().map(|dir| Remembered::new(dir, task.pea.id()));
-    let mut driver = Driver::new(shared, handle, task, &opened, remembered.as_ref(), token, wish);
+    let mut driver = Driver::new(shared, handle, task, lock, &opened, remembered.as_ref(), token, wish);
     let exit = driver.run(opened.installed).await;
     driver.finish(exit, opened.storage, remembered).await
 }

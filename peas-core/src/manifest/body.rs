@@ -7,6 +7,7 @@
 //! 3  hashes   32 B for each file, in order
 //! 4  pieces   32 B for each piece, in order
 //! 5..         extension records: a critical one that is not known refuses the pea, another is kept
+//! 256 members 32 B: the authority whose certificates let in, in a pea of policy 2 (0: open, 1: secret)
 //! ```
 //! Paths are front-coded and the tree is stored by columns, because equal things next to one another are what packs well; hashes
 //! are left out of it since they don't pack at all. Lengths are judged before room is made for them: the packed tree by what it
@@ -14,6 +15,7 @@
 
 use super::error::clip;
 use super::{Body, EntryKind, Extension, FileEntry, ManifestError};
+use crate::config::Access;
 use crate::hash::Cv;
 use crate::unit::{BLOCK_BYTES, Geometry, PeerId};
 use crate::wire::codec;
@@ -37,11 +39,15 @@ const ZSTD: u8 = 1;
 /// Packing level: a pea of 170,000 files is made in 0.25 s with it (2 cores, 2026-11; the test prints the time).
 const ZSTD_LEVEL: i32 = 12;
 const POLICY_OPEN: u8 = 0;
+const POLICY_SECRET: u8 = 1;
+const POLICY_MEMBERS: u8 = 2;
 
 const HEAD: u16 = 1;
 const TREE: u16 = 2;
 const HASHES: u16 = 3;
 const PIECES: u16 = 4;
+/// Who admits members.
+pub(super) const MEMBERS: u16 = 256;
 /// First kind that is an extension.
 pub(super) const EXTENSION_MIN: u16 = 5;
 
@@ -93,6 +99,7 @@ struct Tree {
 #[derive(Default)]
 struct Sections<'a> {
     known: [Option<&'a [u8]>; 4],
+    members: Option<&'a [u8]>,
     extensions: Vec<Extension>,
 }
 
@@ -108,9 +115,12 @@ pub(super) fn encode(body: &Body) -> Result<Vec<u8>, ManifestError> {
     let hashes: Vec<u8> = body.entries.iter().filter_map(FileEntry::hash).flatten().copied().collect();
     push_section(&mut bytes, HASHES, true, &hashes);
     push_section(&mut bytes, PIECES, true, body.piece_cvs.as_flattened());
-    for extension in &body.extensions {
-        push_section(&mut bytes, extension.kind, extension.critical, &extension.bytes);
+    let (before, after) = body.extensions.split_at(body.extensions.partition_point(|extension| extension.kind < MEMBERS));
+    before.iter().for_each(|extension| push_section(&mut bytes, extension.kind, extension.critical, &extension.bytes));
+    if let Access::Members { authority } = body.access {
+        push_section(&mut bytes, MEMBERS, true, &authority);
     }
+    after.iter().for_each(|extension| push_section(&mut bytes, extension.kind, extension.critical, &extension.bytes));
     Ok(bytes)
 }
 
@@ -128,9 +138,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Body, ManifestError> {
     if head.block_bytes != BLOCK_BYTES {
         return Err(ManifestError::BlockBytes(head.block_bytes));
     }
-    if head.policy != POLICY_OPEN {
-        return Err(ManifestError::UnknownPolicy(head.policy));
-    }
+    let access = match (head.policy, sections.members) {
+        (POLICY_OPEN, None) => Access::Open,
+        (POLICY_SECRET, None) => Access::Secret,
+        (POLICY_MEMBERS, Some(authority)) => {
+            Access::Members { authority: authority.try_into().map_err(|_| malformed("members")(crate::wire::WireError::CutShort))? }
+        }
+        (POLICY_MEMBERS, None) => return Err(ManifestError::MissingSection("members")),
+        (POLICY_OPEN | POLICY_SECRET, Some(_)) => return Err(ManifestError::SectionOrder(MEMBERS)),
+        (unknown, _) => return Err(ManifestError::UnknownPolicy(unknown)),
+    };
     let geometry = Geometry::new(head.total_bytes, head.piece_bytes)?;
     let piece_cvs = hashes(sections.get(PIECES, "pieces")?, "pieces")?;
     if piece_cvs.len() != geometry.piece_count() as usize {
@@ -153,6 +170,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Body, ManifestError> {
         release: head.release,
         created_unix_s: head.created_unix_s,
         expires_unix_s: head.expires_unix_s,
+        access,
         extensions: sections.extensions,
     })
 }
@@ -172,6 +190,8 @@ impl<'a> Sections<'a> {
             }
             if known {
                 sections.known[usize::from(kind - HEAD)] = Some(bytes);
+            } else if kind == MEMBERS && critical == 1 {
+                sections.members = Some(bytes);
             } else if critical == 1 {
                 return Err(ManifestError::UnknownCritical(kind));
             } else {
@@ -208,7 +228,11 @@ fn head_of(body: &Body) -> Head {
         block_bytes: BLOCK_BYTES,
         root: body.root,
         single_file: body.single_file,
-        policy: POLICY_OPEN,
+        policy: match body.access {
+            Access::Open => POLICY_OPEN,
+            Access::Secret => POLICY_SECRET,
+            Access::Members { .. } => POLICY_MEMBERS,
+        },
         owners: body.owners.iter().map(|owner| HeadOwner { addr: owner.addr.clone(), peer: owner.peer.map(|peer| peer.0) }).collect(),
         web: body.web.clone(),
     }

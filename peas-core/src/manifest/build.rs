@@ -1,7 +1,7 @@
 //! Making a pea.
 
 use super::{Body, Extension, FileEntry, Manifest, ManifestError, body, envelope, hints};
-use crate::config::Owner;
+use crate::config::{Access, Owner};
 use crate::hash::{self, Cv};
 use crate::unit::Geometry;
 
@@ -35,11 +35,20 @@ pub struct Builder {
 impl Builder {
     /// Checks everything `decode` would check, then encodes and signs with these Ed25519 secrets.
     pub fn build(self, sign_with: &[[u8; 32]]) -> Result<Vec<u8>, ManifestError> {
-        self.build_with(Vec::new(), sign_with)
+        self.seal(Access::Open, Vec::new(), sign_with)
+    }
+
+    /// The same for a swarm that not everybody may join.
+    pub fn build_for(self, access: Access, sign_with: &[[u8; 32]]) -> Result<Vec<u8>, ManifestError> {
+        self.seal(access, Vec::new(), sign_with)
     }
 
     /// The same with extension records, in rising order of their kinds. A critical one makes a pea that this version refuses.
     pub fn build_with(self, extensions: Vec<Extension>, sign_with: &[[u8; 32]]) -> Result<Vec<u8>, ManifestError> {
+        self.seal(Access::Open, extensions, sign_with)
+    }
+
+    fn seal(self, access: Access, extensions: Vec<Extension>, sign_with: &[[u8; 32]]) -> Result<Vec<u8>, ManifestError> {
         let (have, need) = (self.piece_cvs.len(), self.geometry.piece_count() as usize);
         if have != need {
             return Err(ManifestError::PieceLayer { have, need });
@@ -57,6 +66,7 @@ impl Builder {
             release: self.release,
             created_unix_s: self.created_unix_s,
             expires_unix_s: self.expires_unix_s,
+            access,
             extensions,
         };
         body.check()?;

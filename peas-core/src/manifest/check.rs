@@ -1,7 +1,7 @@
 //! Whether the parts of a body make sense together, and which content they describe. The one set of rules for peas that are
 //! read and peas that are made.
 
-use super::body::{ENTRIES_MAX, EXTENSION_MIN, PATHS_BYTES_MAX, SECTIONS_MAX, check_text};
+use super::body::{ENTRIES_MAX, EXTENSION_MIN, MEMBERS, PATHS_BYTES_MAX, SECTIONS_MAX, check_text};
 use super::error::clip;
 use super::path::{check_tree, problem_of_name};
 use super::{Body, EntryKind, FileEntry, ManifestError};
@@ -53,7 +53,7 @@ impl Body {
         }
         let mut before = EXTENSION_MIN - 1;
         for extension in &self.extensions {
-            if extension.kind <= before {
+            if extension.kind <= before || extension.kind == MEMBERS {
                 return Err(ManifestError::SectionOrder(extension.kind));
             }
             if extension.bytes.len() > EXTENSION_BYTES_MAX {

@@ -6,10 +6,11 @@
 //! exactly the checks of one that is read. No disk, clock or socket here: time and memory of earlier releases are arguments.
 //!
 //! Parts: `envelope` (file layout, signatures), `body` (what is signed), `check` (do the parts fit), `path` (names and links),
-//! `trust`, `hints` (the unsigned tail), `build`.
+//! `trust`, `hints` (the unsigned tail), `build`, `certificate` (of members, for swarms that are not open).
 
 mod body;
 mod build;
+mod certificate;
 mod check;
 mod envelope;
 mod error;
@@ -20,12 +21,13 @@ mod tests;
 mod trust;
 
 pub use build::Builder;
+pub use certificate::{CERTIFICATE_BYTES, Certificate, CertificateError, Roles};
 pub use error::{LinkProblem, ManifestError, PathProblem};
 pub use hints::{OWNER_HINTS_MAX, OwnerHint, owner_hint_message};
 pub use path::check_path;
 pub use trust::{Trust, TrustContext};
 
-use crate::config::Owner;
+use crate::config::{Access, Owner};
 use crate::hash::Cv;
 use crate::unit::{Geometry, PeaId, PieceIdx};
 use envelope::{Entry, Envelope};
@@ -72,6 +74,7 @@ struct Body {
     release: u64,
     created_unix_s: u64,
     expires_unix_s: u64,
+    access: Access,
     extensions: Vec<Extension>,
 }
 
@@ -182,6 +185,11 @@ impl Manifest {
     /// HTTP(S) addresses of the content.
     pub fn web(&self) -> &[String] {
         &self.0.body.web
+    }
+
+    /// Who may join its swarm.
+    pub fn access(&self) -> Access {
+        self.0.body.access
     }
 
     /// Channel; empty if it has none.

@@ -68,7 +68,7 @@ pub fn create(source: &Path, options: &CreateOptions, on_bytes: OnBytes<'_>) -> 
         created_unix_s: now,
         expires_unix_s: options.expires_unix_s,
     };
-    let bytes = builder.build(&options.sign_with)?;
+    let bytes = builder.build_for(options.access, &options.sign_with)?;
     // What was just made here is what is wanted.
     let manifest = Manifest::decode(&bytes)?.trust(&Trust::File, &TrustContext::default())?;
     Ok(Created { manifest, bytes })

@@ -128,6 +128,7 @@ impl Engine {
             role: Role::Peer,
             chance: options.chance.unwrap_or_else(engine::chance),
             web: options.web,
+            credentials: options.credentials,
         };
         self.start(handle, task)
     }
@@ -148,6 +149,7 @@ impl Engine {
             role: if options.origin { Role::Origin } else { Role::Peer },
             chance: options.chance.unwrap_or_else(engine::chance),
             web: WebPolicy::Never,
+            credentials: options.credentials,
         };
         self.start(handle, task)
     }
@@ -161,6 +163,7 @@ impl Engine {
         if limits.neighbors == 0 || limits.links_max == 0 || limits.fetches_max == 0 || limits.uploads_max == 0 {
             return Err(Error::Misuse("neighbors, links, fetches and uploads must be allowed at least one each".into()));
         }
+        engine::check_access(shared, &task)?;
         if !shared.reserve(task.pea.id()) {
             return Err(Error::Misuse("this engine already has a session of this content".into()));
         }

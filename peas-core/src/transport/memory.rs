@@ -137,7 +137,7 @@ impl Transport for MemoryTransport {
         let (peer, pipe) = timeout(within, self.introduce(pipe)).await.map_err(|_| too_long())??;
         match expect.filter(|&expected| expected != peer) {
             Some(expected) => Err(LinkError::Handshake(format!("{addr} is {peer}, not {expected}"))),
-            None => Ok(link(peer, addr, pipe)),
+            None => Ok(link(peer, addr, pipe, [self.identity.peer_id(), peer])),
         }
     }
 
@@ -150,7 +150,7 @@ impl Transport for MemoryTransport {
 
     async fn accept(&self, raw: MemoryRaw, within: Duration) -> Result<LinkOf<Self>, LinkError> {
         let (peer, pipe) = timeout(within.min(HANDSHAKE_MAX), self.introduce(raw.pipe)).await.map_err(|_| too_long())??;
-        Ok(link(peer, raw.addr, pipe))
+        Ok(link(peer, raw.addr, pipe, [peer, self.identity.peer_id()]))
     }
 
     fn listen_addr(&self) -> Option<SocketAddr> {
@@ -158,9 +158,11 @@ impl Transport for MemoryTransport {
     }
 }
 
-fn link(peer: PeerId, addr: SocketAddr, pipe: DuplexStream) -> LinkOf<MemoryTransport> {
+/// `ends`: who dialled, and who accepted.
+fn link(peer: PeerId, addr: SocketAddr, pipe: DuplexStream, ends: [PeerId; 2]) -> LinkOf<MemoryTransport> {
     let (reader, writer) = split(pipe);
-    Link { peer, addr, reader: FrameReader::new(reader), writer: FrameWriter::new(writer) }
+    let binding = blake3::derive_key("peas 2026 pipe binding", &ends.map(|end| end.0).concat());
+    Link { peer, binding, addr, reader: FrameReader::new(reader), writer: FrameWriter::new(writer) }
 }
 
 fn too_long() -> LinkError {

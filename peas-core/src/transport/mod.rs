@@ -116,6 +116,9 @@ pub trait LinkWriter: Send + 'static {
 pub struct Link<R, W> {
     /// Whose key was proven.
     pub peer: PeerId,
+    /// What only the two ends of this very connection know, hashed: equal at both, different on every other connection, so that a proof
+    /// made for it is of no use elsewhere.
+    pub binding: [u8; 32],
     /// The far end of the connection. For an accepted link this is not where the peer listens.
     pub addr: SocketAddr,
     /// Receiving half.

@@ -85,7 +85,7 @@ impl TcpTransport {
             }
         };
         let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound(outbound)));
-        Link { peer: proven.peer, addr, reader, writer }
+        Link { peer: proven.peer, binding: proven.binding, addr, reader, writer }
     }
 }
 

@@ -22,7 +22,7 @@ use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, 
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedConnectionCommon, UnbufferedStatus};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, ConnectionTrafficSecrets, Error, ServerConfig};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +36,7 @@ const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
 /// What comes out of a handshake.
 pub(super) struct Proven {
     pub(super) peer: PeerId,
+    pub(super) binding: [u8; 32],
     pub(super) stream: TcpStream,
     /// Bytes that came behind the handshake.
     pub(super) early: Vec<u8>,
@@ -99,16 +100,17 @@ impl Tls {
         if let Some(expected) = expect.filter(|&expected| expected != peer) {
             return Err(LinkError::Handshake(format!("{addr} is {peer}, not {expected}")));
         }
-        if clear {
-            return Ok(Proven { peer, stream: carried.stream, early: carried.early, cover: Cover::Clear });
-        }
         let (secrets, kernel) = tls.dangerous_into_kernel_connection().map_err(refused)?;
+        let binding = binding([&secrets.tx.1, &secrets.rx.1])?;
+        if clear {
+            return Ok(Proven { peer, binding, stream: carried.stream, early: carried.early, cover: Cover::Clear });
+        }
         let cover = Cover::Sealed(Box::new(Secrets {
             sending: Key::new(secrets.tx)?,
             receiving: Key::new(secrets.rx)?,
             kernel: Kernel::Client(kernel),
         }));
-        Ok(Proven { peer, stream: carried.stream, early: carried.early, cover })
+        Ok(Proven { peer, binding, stream: carried.stream, early: carried.early, cover })
     }
 
     /// Proves both keys on a connection that was made to us. Dropping this half-way leaves nothing but a closed connection.
@@ -116,16 +118,17 @@ impl Tls {
         let mut tls = UnbufferedServerConnection::new(self.server.clone()).map_err(refused)?;
         let carried = carry(&mut *tls, stream).await?;
         let (peer, clear) = agreed(&tls)?;
-        if clear {
-            return Ok(Proven { peer, stream: carried.stream, early: carried.early, cover: Cover::Clear });
-        }
         let (secrets, kernel) = tls.dangerous_into_kernel_connection().map_err(refused)?;
+        let binding = binding([&secrets.rx.1, &secrets.tx.1])?;
+        if clear {
+            return Ok(Proven { peer, binding, stream: carried.stream, early: carried.early, cover: Cover::Clear });
+        }
         let cover = Cover::Sealed(Box::new(Secrets {
             sending: Key::new(secrets.tx)?,
             receiving: Key::new(secrets.rx)?,
             kernel: Kernel::Server(kernel),
         }));
-        Ok(Proven { peer, stream: carried.stream, early: carried.early, cover })
+        Ok(Proven { peer, binding, stream: carried.stream, early: carried.early, cover })
     }
 }
 
@@ -168,6 +171,22 @@ fn agreed<Data>(tls: &UnbufferedConnectionCommon<Data>) -> Result<(PeerId, bool)
         Some(ALPN_CLEAR) => Ok((peer, true)),
         _ => Err(LinkError::Handshake("the peer does not speak peas/1".into())),
     }
+}
+
+/// A hash of the first keys of both directions, the dialler's first: they come from the whole handshake, so whoever sits between two
+/// peers has others with each of them. In place of an exporter (RFC 8446, 7.5), which rustls does not offer for connections like ours.
+fn binding(secrets: [&ConnectionTrafficSecrets; 2]) -> Result<[u8; 32], LinkError> {
+    let mut hasher = blake3::Hasher::new_derive_key("peas 2026 channel binding");
+    for secret in secrets {
+        let (key, iv) = match secret {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+            _ => return Err(LinkError::Handshake("a cipher that peas does not know was agreed on".into())),
+        };
+        hasher.update(key.as_ref()).update(iv.as_ref());
+    }
+    Ok(*hasher.finalize().as_bytes())
 }
 
 fn refused(error: Error) -> LinkError {
