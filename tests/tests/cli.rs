@@ -6,3 +6,7 @@ mod harness;
 mod peas;
 #[path = "cli/swarm.rs"]
 mod swarm;
+#[path = "cli/users.rs"]
+mod users;
+#[path = "common/web.rs"]
+mod web_server;

@@ -23,7 +23,7 @@ pub fn run(args: InstallArgs) -> Result<(), Failure> {
 /// Also what repairs.
 pub fn install(pea: Pea, place: PathBuf, stay: StayArgs, give_up: Option<Duration>, net: NetArgs, out: Output) -> Result<(), Failure> {
     let (seed, afterwards) = policy(&stay);
-    let (web, credentials) = (net.from_web.into(), sharing::credentials(&net)?);
+    let (web, credentials) = (net.from_web.into(), sharing::credentials(&net, &pea.manifest)?);
     let options = InstallOptions { peers: net.peer_addrs(), seed, region: net.region, web, credentials, ..InstallOptions::default() };
     let job = Job { purpose: Purpose::Install, pea, place, net, give_up, afterwards, out };
     job.out.field("writes to", &job.place.display().to_string());

@@ -66,8 +66,8 @@ pub fn read_secret(path: &Path) -> Result<[u8; 32], Failure> {
 
 /// The certificate in a file written by `peas admit`: one line of hexadecimal digits, and comments.
 pub fn read_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|source| Failure::file("read", path, source))?;
-    let digits: String = text.lines().filter(|line| !line.starts_with('#')).map(str::trim).collect();
+    let bytes = std::fs::read(path).map_err(|source| Failure::file("read", path, source))?;
+    let digits: String = String::from_utf8_lossy(&bytes).lines().filter(|line| !line.starts_with('#')).map(str::trim).collect();
     let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
     let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
     bytes

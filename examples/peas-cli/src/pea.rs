@@ -81,7 +81,12 @@ pub fn read(from: &str) -> Result<Vec<u8>, Failure> {
     if path.is_dir() {
         return Err(Failure::usage(format!("{from}: a folder, not a pea"), "a pea is the file that \"peas create\" writes"));
     }
-    Ok(session::read_pea(path)?)
+    session::read_pea(path).map_err(|error| match error {
+        Error::Content { .. } => {
+            Failure::new(PEA, error.to_string(), "check the path: a pea is the small file that \"peas create\" writes")
+        }
+        other => other.into(),
+    })
 }
 
 /// The pea, if the command line's word on it is yes.

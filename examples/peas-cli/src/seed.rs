@@ -18,7 +18,7 @@ pub fn run(args: SeedArgs) -> Result<(), Failure> {
         origin: !args.no_origin,
         check_first: args.check_first,
         region: args.net.region,
-        credentials: sharing::credentials(&args.net)?,
+        credentials: sharing::credentials(&args.net, &pea.manifest)?,
         ..SeedOptions::default()
     };
     let out = Output::new(args.net.json);

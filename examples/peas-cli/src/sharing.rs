@@ -12,7 +12,8 @@ use crate::pea::{self, Pea};
 use crate::progress;
 use crate::refresh::Refresher;
 use crate::units;
-use peas_core::config::{Credentials, EngineConfig};
+use peas_core::Manifest;
+use peas_core::config::{Access, Credentials, EngineConfig};
 use peas_core::event::{Event, PauseReason, Progress, State};
 use peas_core::unit::PeerId;
 use peas_core::{Engine, Session};
@@ -77,7 +78,17 @@ pub fn engine(net: &NetArgs) -> Result<Engine, Failure> {
 }
 
 /// What lets us into a swarm that is not open.
-pub fn credentials(net: &NetArgs) -> Result<Credentials, Failure> {
+pub fn credentials(net: &NetArgs, manifest: &Manifest) -> Result<Credentials, Failure> {
+    match (manifest.access(), &net.swarm_secret, &net.certificate) {
+        (Access::Secret, None, _) => {
+            return Err(Failure::usage("this swarm lets in only who has its secret", "give it with --swarm-secret FILE"));
+        }
+        (Access::Members { .. }, _, None) => {
+            let hint = "give yours with --identity KEYFILE --certificate FILE; its authority makes one with: peas admit";
+            return Err(Failure::usage("this swarm lets in only members", hint));
+        }
+        _ => {}
+    }
     Ok(Credentials {
         secret: net.swarm_secret.as_deref().map(keys::read_secret).transpose()?,
         certificate: net.certificate.as_deref().map(keys::read_certificate).transpose()?,
