@@ -2,6 +2,7 @@
 //!
 //! The connection has no task of its own: its machinery is driven by whoever waits for an answer, and is gone when dropped.
 
+use super::primitives::provider;
 use super::{Address, Gate, WebError};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
@@ -10,6 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use once_cell::sync::OnceCell;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -56,8 +58,7 @@ impl Tls {
             for authority in &self.authorities {
                 roots.add(CertificateDer::from(authority.clone())).map_err(bad)?;
             }
-            let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-            let builder = builder.with_safe_default_protocol_versions().map_err(bad)?;
+            let builder = ClientConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(&[&TLS13]).map_err(bad)?;
             let mut config = builder.with_root_certificates(roots).with_no_client_auth();
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             Ok::<_, WebError>(Arc::new(config))

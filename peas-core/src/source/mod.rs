@@ -14,6 +14,7 @@ mod answer;
 mod connection;
 mod fetcher;
 mod places;
+mod primitives;
 
 pub(crate) use address::Address;
 pub(crate) use connection::Tls;
