@@ -36,8 +36,20 @@ pub use session::{Departure, Engine, Session};
 pub mod docs {
     #[doc = include_str!("docs/architecture.md")]
     pub mod architecture {}
+    #[doc = include_str!("docs/dependencies.md")]
+    pub mod dependencies {}
     #[doc = include_str!("docs/format.md")]
     pub mod format {}
+    #[doc = include_str!("docs/limits.md")]
+    pub mod limits {}
     #[doc = include_str!("docs/protocol.md")]
     pub mod protocol {}
+    #[doc = include_str!("docs/simulator.md")]
+    pub mod simulator {}
+    #[doc = include_str!("docs/testing.md")]
+    pub mod testing {}
+    #[doc = include_str!("docs/trust.md")]
+    pub mod trust {}
+    #[doc = include_str!("docs/tuning.md")]
+    pub mod tuning {}
 }

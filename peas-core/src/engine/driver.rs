@@ -78,7 +78,6 @@ impl Driver {
         lock: Arc<Lock>,
         opened: &Opened,
         remembered: Option<&Remembered>,
-        token: CancellationToken,
         wish: watch::Receiver<Wish>,
     ) -> Self {
         let Task { pea, place, policy, peers, limits, region, role, chance, web, credentials: _ } = task;
@@ -109,7 +108,7 @@ impl Driver {
             geometry,
             pea: pea.clone(),
         });
-        let tracker = TaskTracker::new();
+        let (tracker, token) = (TaskTracker::new(), shared.token.child_token());
         shared.open_room(pea.id(), Room { lock: lock.clone(), hello: hello.clone(), newcomers: newcomers_tx.clone() });
         let setup = Setup { geometry, me: shared.me, held: opened.held.clone(), role, limits, region, seed: chance };
         Self {

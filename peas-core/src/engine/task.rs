@@ -168,15 +168,14 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending
             return Ending { failure: None, departure: Departure { drained: true, tasks_aborted } };
         }
     };
-    let token = shared.token.child_token();
-    let _guard = token.clone().drop_guard();
     // It was fine when the session was started; a certificate may have ended since.
     let lock = match task.lock(shared.me) {
         Ok(lock) => Arc::new(lock),
         Err(error) => return gone(Some(error)),
     };
     let remembered = shared.state_dir.as_ref().map(|dir| Remembered::new(dir, task.pea.id()));
-    let mut driver = Driver::new(shared, handle, task, lock, &opened, remembered.as_ref(), token, wish);
+    let mut driver = Driver::new(shared, handle, task, lock, &opened, remembered.as_ref(), wish);
+    let _guard = driver.token.clone().drop_guard();
     let exit = driver.run(opened.installed).await;
     driver.finish(exit, opened.storage, remembered).await
 }

@@ -2,26 +2,19 @@
 //!
 //! The connection has no task of its own: its machinery is driven by whoever waits for an answer, and is gone when dropped.
 
-use super::primitives::provider;
-use super::{Address, Gate, WebError};
+use super::{Address, Gate, Tls, WebError};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use once_cell::sync::OnceCell;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 /// Looking a name up, connecting and the TLS handshake, each.
 const CONNECT_MAX: Duration = Duration::from_secs(8);
@@ -36,36 +29,6 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 100;
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
-
-/// What TLS needs, made when the first https address is met.
-pub(crate) struct Tls {
-    /// More certificate authorities, DER.
-    authorities: Vec<Vec<u8>>,
-    config: OnceCell<Arc<ClientConfig>>,
-}
-
-impl Tls {
-    /// Trusts the authorities of the web (Mozilla's list, as of the build) and these.
-    pub(crate) fn new(authorities: Vec<Vec<u8>>) -> Self {
-        Self { authorities, config: OnceCell::new() }
-    }
-
-    fn config(&self) -> Result<Arc<ClientConfig>, WebError> {
-        // Fails for certificates that are none; the next caller tries again and hears the same.
-        let config = self.config.get_or_try_init(|| {
-            let bad = |error: rustls::Error| WebError::Certificates(error.to_string());
-            let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            for authority in &self.authorities {
-                roots.add(CertificateDer::from(authority.clone())).map_err(bad)?;
-            }
-            let builder = ClientConfig::builder_with_provider(Arc::new(provider())).with_protocol_versions(&[&TLS13]).map_err(bad)?;
-            let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            Ok::<_, WebError>(Arc::new(config))
-        })?;
-        Ok(config.clone())
-    }
-}
 
 /// See the module.
 pub(super) struct Connection {
@@ -103,11 +66,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match to.https {
             false => Box::new(Single(stream)),
-            true => {
-                let name = ServerName::try_from(to.host.clone()).map_err(|_| WebError::Address("its host is no name"))?;
-                let connecting = TlsConnector::from(tls.config()?).connect(name, Single(stream));
-                Box::new(timeout(CONNECT_MAX, connecting).await.map_err(|_| WebError::Late)??)
-            }
+            true => timeout(CONNECT_MAX, tls.cover(&to.host, Single(stream))).await.map_err(|_| WebError::Late)??,
         };
         let builder = {
             let mut builder = Builder::new();
@@ -162,12 +121,12 @@ async fn drive<T>(driver: &mut Driver, wait: impl Future<Output = T>) -> T {
     .await
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A socket that is written to one slice at a time: writing several at once raises SIGPIPE when the server has hung up, and would
 /// end a host that leaves the signal at its default.
-struct Single(TcpStream);
+pub(super) struct Single(TcpStream);
 
 impl AsyncRead for Single {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
@@ -186,20 +145,5 @@ impl AsyncWrite for Single {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificates_that_are_none_are_named_each_time() {
-        let tls = Tls::new(vec![b"not a certificate".to_vec()]);
-        for _ in 0..2 {
-            assert!(matches!(tls.config(), Err(WebError::Certificates(_))));
-        }
-        let fine = Tls::new(Vec::new());
-        assert!(Arc::ptr_eq(&fine.config().unwrap(), &fine.config().unwrap()), "made once");
     }
 }

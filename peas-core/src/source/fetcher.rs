@@ -1,9 +1,9 @@
 //! Reads ranges of a content from one address, over one connection.
 
 use super::answer::{Answer, judge};
-use super::connection::{Connection, Tls};
+use super::connection::Connection;
 use super::places::Part;
-use super::{Address, Gate, Places, WebError};
+use super::{Address, Gate, Places, Tls, WebError};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};

@@ -13,13 +13,21 @@ mod address;
 mod answer;
 mod connection;
 mod fetcher;
+#[cfg(not(feature = "https"))]
+mod no_tls;
 mod places;
+#[cfg(feature = "https")]
 mod primitives;
+#[cfg(feature = "https")]
+mod tls;
 
 pub(crate) use address::Address;
-pub(crate) use connection::Tls;
 pub(crate) use fetcher::Fetcher;
+#[cfg(not(feature = "https"))]
+pub(crate) use no_tls::Tls;
 pub(crate) use places::Places;
+#[cfg(feature = "https")]
+pub(crate) use tls::Tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -56,6 +64,7 @@ pub(crate) enum WebError {
     Http(#[from] hyper::Error),
     /// The certificate authorities that the host gave are none.
     #[error("certificates: {0}")]
+    #[cfg(feature = "https")]
     Certificates(String),
     /// The server answered, but not with content.
     #[error("the server answered with status {status}")]
@@ -79,7 +88,12 @@ pub(crate) enum WebError {
 impl WebError {
     /// Whether asking again is of no use.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self, WebError::Address(_) | WebError::NoRanges | WebError::Different(_) | WebError::Circles | WebError::Certificates(_))
+        match self {
+            WebError::Address(_) | WebError::NoRanges | WebError::Different(_) | WebError::Circles => true,
+            #[cfg(feature = "https")]
+            WebError::Certificates(_) => true,
+            _ => false,
+        }
     }
 
     /// How long the server wants to be left alone.

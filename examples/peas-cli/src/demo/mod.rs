@@ -127,7 +127,7 @@ impl<'a> Demo<'a> {
         let origin = self.child(ORIGIN, words, "distributor.log", &sender)?;
         let mut swarm =
             Swarm { lines, sender, origin: Some(origin), clients: Vec::new(), started: Instant::now(), killed_after_copies: None };
-        while !swarm.origin.as_ref().is_some_and(|origin| origin.listens_on.is_some()) {
+        while swarm.origin.as_ref().is_none_or(|origin| origin.listens_on.is_none()) {
             if swarm.started.elapsed() > LISTENING_MAX {
                 return Err(Failure::new(UNREACHABLE, "the distributor does not start", "is the machine very busy? try again"));
             }
