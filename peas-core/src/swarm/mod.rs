@@ -13,6 +13,7 @@ mod downlink;
 mod faults;
 mod handout;
 mod haves;
+mod knocks;
 mod limits;
 mod members;
 mod neighbors;
