@@ -32,12 +32,14 @@ mod works;
 mod writer;
 
 pub(crate) use clock::unix_s;
+#[cfg(feature = "fuzzing")]
+pub(crate) use scope::may_dial;
 pub(crate) use runtime::without_signals;
 pub(crate) use task::{Handle, Place, Task, run};
 
 use crate::Error;
 use crate::config::{EngineConfig, Scope};
-use crate::transport::{Identity, LinkOf, TcpOptions, TcpTransport, Transport};
+use crate::transport::{Identity, LinkOf, TcpOptions, TcpTransport, Transport, descriptors_max};
 use crate::unit::{PeaId, PeerId};
 use crate::wire::Hello;
 use std::collections::HashMap;
@@ -48,7 +50,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use throttle::Throttle;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,12 +68,18 @@ const PROTOCOL_VERSION: u16 = 1;
 /// Links that wait for their session's driver.
 const NEWCOMERS_MAX: usize = 32;
 
+/// Half of the descriptors may be links: a quarter is for strangers in the door, the rest for files and for the host. 4,096 at most.
+fn links_max(descriptors_max: usize) -> usize {
+    (descriptors_max / 2).clamp(8, 4096)
+}
+
 /// A link whose hellos are exchanged, on its way to a driver.
 struct Newcomer {
     link: NetLink,
     hello: Hello,
     /// Where we dialled; `None`: it came to us.
     dialed: Option<SocketAddr>,
+    place: OwnedSemaphorePermit,
 }
 
 /// A session as seen by the door.
@@ -94,6 +102,8 @@ pub(crate) struct Shared {
     /// (upload, download) in bytes per second, for drivers that plan by them.
     limits: watch::Sender<(u64, u64)>,
     rooms: Mutex<HashMap<PeaId, Option<Room>>>,
+    /// Links that may still be made, by all sessions together.
+    links: Arc<Semaphore>,
     scope: Scope,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) disk_threads: usize,
@@ -126,6 +136,7 @@ impl Shared {
             download: Arc::new(Throttle::new(config.download_bytes_per_s)),
             limits: watch::channel((config.upload_bytes_per_s, config.download_bytes_per_s)).0,
             rooms: Mutex::default(),
+            links: Arc::new(Semaphore::new(links_max(descriptors_max()))),
             scope: config.scope,
             state_dir: config.state_dir,
             disk_threads: if config.disk_threads == 0 { 2 } else { config.disk_threads },
@@ -160,6 +171,11 @@ impl Shared {
             rooms.insert(content, None);
         }
         free
+    }
+
+    /// The right to one more link, while there is one; given back when dropped.
+    fn place_for_link(&self) -> Option<OwnedSemaphorePermit> {
+        self.links.clone().try_acquire_owned().ok()
     }
 
     fn open_room(&self, content: PeaId, room: Room) {
