@@ -119,9 +119,16 @@ impl Neighbor {
         self.told_held && self.lacks as usize > self.serving.len() && self.permits.len() < permits_max && self.backoff_until <= now
     }
 
-    /// Whether we wait to see if it answers at all.
-    pub fn is_on_trial(&self, now: Time) -> bool {
-        !self.answers && self.permits.back().is_some_and(|permit| now.since(permit.at) < TRIAL)
+    /// Whether we wait to see if it answers at all: its permit is younger than this.
+    pub fn is_on_trial(&self, now: Time, trial: Span) -> bool {
+        !self.answers && self.permits.back().is_some_and(|permit| now.since(permit.at) < trial)
+    }
+
+    /// Whether its place is better given to somebody who wants it: it lets a permit lie, or it has been here for long and nothing was
+    /// ever exchanged.
+    pub fn wastes_its_place(&self, now: Time) -> bool {
+        let lets_lie = !self.answers && self.permits.front().is_some_and(|permit| now.since(permit.at) >= LEFT_LYING);
+        lets_lie || (!self.has_asked && !self.proven && now.since(self.linked_at) >= IDLE_PLACE)
     }
 
     /// Whether neither side can help the other any more.
@@ -133,12 +140,14 @@ impl Neighbor {
 /// Grants outstanding to one peer. Two: one being answered, one behind it, so that its uplink of requests never runs dry.
 const PERMITS_PER_PEER_MAX: usize = 2;
 
-/// Peers that are not known to answer and hold a permit no older than [`TRIAL`], at most. What they are permitted does not count as
+/// Peers that are not known to answer and hold a young permit, at most. What they are permitted does not count as
 /// queued: a peer that takes grants and says nothing must not hold up those who use theirs. 3: what a queue of three pieces begins with.
 const ON_TRIAL_MAX: usize = 3;
 
-/// 250 ms, one far round trip: then the next is tried beside it. Its permit stays good.
-const TRIAL: Span = Span::ms(250);
+/// A permit that was left lying for 1 s costs a peer its place, and one with whom nothing was exchanged for 30 s has no claim to one either,
+/// as soon as somebody else wants it.
+const LEFT_LYING: Span = Span::s(1);
+const IDLE_PLACE: Span = Span::s(30);
 
 /// All linked peers.
 #[derive(Clone, Debug, Default)]
@@ -188,8 +197,8 @@ impl Neighbors {
     }
 
     /// Whether one more that is not known to answer may be tried.
-    pub fn may_try_one(&self, now: Time) -> bool {
-        self.slots.iter().filter(|neighbor| neighbor.is_on_trial(now)).count() < ON_TRIAL_MAX
+    pub fn may_try_one(&self, now: Time, trial: Span) -> bool {
+        self.slots.iter().filter(|neighbor| neighbor.is_on_trial(now, trial)).count() < ON_TRIAL_MAX
     }
 
     pub fn has_origin(&self) -> bool {

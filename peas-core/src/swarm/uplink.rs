@@ -38,6 +38,10 @@ const QUEUE_PIECES: u64 = 3;
 /// When a permit that was not used stops taking room in the queue: 1 s, or four round trips where those are longer.
 const STALE_MIN: Span = Span::s(1);
 
+/// Bounds of a trial.
+const TRIAL_MIN: Span = Span::ms(50);
+const TRIAL: Span = Span::ms(250);
+
 /// 10 s from the hello until a peer must have said what it holds.
 const FIRST_WORD_MAX: Span = Span::s(10);
 
@@ -150,7 +154,7 @@ impl Swarm {
         let step = self.random_step(count);
         let mut best: Option<(i64, PeerId)> = None;
         let mut tried = 0;
-        let try_one = self.neighbors.may_try_one(self.now);
+        let try_one = self.neighbors.may_try_one(self.now, self.trial());
         for turn in 0..count {
             let neighbor = self.neighbors.at((start + turn * step) % count);
             if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) {
@@ -169,6 +173,11 @@ impl Swarm {
         let (_, peer) = best?;
         let spare = tried == 1 && self.neighbors.iter().filter(|neighbor| neighbor.lacks as usize > neighbor.serving.len()).count() == 1;
         Some((peer, spare))
+    }
+
+    /// How long a permit is young: four round trips; 250 ms while they are not known. Then the next is tried beside it.
+    pub(super) fn trial(&self) -> Span {
+        self.uplink.round_trip.map_or(TRIAL, |round_trip| Span(round_trip.0 * 4).clamp(TRIAL_MIN, TRIAL))
     }
 
     fn random_step(&mut self, count: usize) -> usize {
