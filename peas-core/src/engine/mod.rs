@@ -68,9 +68,10 @@ const PROTOCOL_VERSION: u16 = 1;
 /// Links that wait for their session's driver.
 const NEWCOMERS_MAX: usize = 32;
 
-/// Half of the descriptors may be links: a quarter is for strangers in the door, the rest for files and for the host. 4,096 at most.
+/// Three eighths of the descriptors may be links, 4,096 at most: a quarter is for strangers in the door, the rest for files and for the
+/// host.
 fn links_max(descriptors_max: usize) -> usize {
-    (descriptors_max / 2).clamp(8, 4096)
+    (descriptors_max / 8 * 3).clamp(8, 4096)
 }
 
 /// A link whose hellos are exchanged, on its way to a driver.
