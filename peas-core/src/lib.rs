@@ -17,6 +17,9 @@ pub mod wire;
 mod discovery;
 #[cfg(feature = "engine")]
 mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "engine")]
 pub mod session;
 #[cfg(feature = "engine")]
@@ -38,4 +41,6 @@ pub mod docs {
     pub mod format {}
     #[doc = include_str!("docs/protocol.md")]
     pub mod protocol {}
+    #[doc = include_str!("docs/hostile.md")]
+    pub mod hostile {}
 }
