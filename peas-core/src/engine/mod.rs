@@ -32,9 +32,9 @@ mod works;
 mod writer;
 
 pub(crate) use clock::unix_s;
+pub(crate) use runtime::without_signals;
 #[cfg(feature = "fuzzing")]
 pub(crate) use scope::may_dial;
-pub(crate) use runtime::without_signals;
 pub(crate) use task::{Handle, Place, Task, run};
 
 use crate::Error;

@@ -110,7 +110,16 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(link: LinkNo, notes: Arc<FetchBox>, works: Arc<Works>) -> Self {
-        Self { link, notes, works, fetches: BTreeMap::new(), clock: Clock::start(), told: Time::ZERO, gossip: GOSSIP_BURST, gossip_at: Time::ZERO }
+        Self {
+            link,
+            notes,
+            works,
+            fetches: BTreeMap::new(),
+            clock: Clock::start(),
+            told: Time::ZERO,
+            gossip: GOSSIP_BURST,
+            gossip_at: Time::ZERO,
+        }
     }
 
     /// Reads until the link ends. Dropping it half-way is right only together with the link.

@@ -184,7 +184,14 @@ mod tests {
             assert!(may_dial(Scope::Any, at(text), &[], &[]));
             assert!(may_dial(Scope::Public, at(text), &[at(text)], &[]), "named by the host: {text}");
         }
-        for text in ["9.9.9.9:7000", "[2620:fe::fe]:7000", "172.32.0.1:7000", "[::ffff:9.9.9.9]:7000", "[2002:909:909::1]:7000", "[2001:0:909:909:2:3:f6f6:f6f6]:7000"] {
+        for text in [
+            "9.9.9.9:7000",
+            "[2620:fe::fe]:7000",
+            "172.32.0.1:7000",
+            "[::ffff:9.9.9.9]:7000",
+            "[2002:909:909::1]:7000",
+            "[2001:0:909:909:2:3:f6f6:f6f6]:7000",
+        ] {
             assert!(may_dial(Scope::Public, at(text), &[], &[]), "{text}");
         }
     }
