@@ -17,6 +17,9 @@ pub mod wire;
 mod discovery;
 #[cfg(feature = "engine")]
 mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "engine")]
 pub mod session;
 #[cfg(feature = "engine")]
@@ -52,4 +55,6 @@ pub mod docs {
     pub mod trust {}
     #[doc = include_str!("docs/tuning.md")]
     pub mod tuning {}
+    #[doc = include_str!("docs/hostile.md")]
+    pub mod hostile {}
 }

@@ -1,8 +1,8 @@
 //! The door: raw connections in, links with a known content out.
 //!
 //! Each newcomer has a task of its own and seconds to say who it is and what it wants; a stranger who is slow, silent or wrong is
-//! dropped without an answer. How many may be at their handshake is the transport's bound, which also paces the loop when the system
-//! runs out of descriptors; how many may be at their hello is ours.
+//! dropped without an answer. How many may be at their handshake or their hello is the transport's bound, which also paces the loop
+//! when the system runs out of descriptors; how many may have links is the engine's.
 
 use super::access::Meeting;
 use super::clock::unix_s;
@@ -11,28 +11,24 @@ use crate::transport::{Incoming, LinkError, LinkReader, LinkWriter, Transport};
 use crate::wire::{Hello, Message};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// Pause after an error of our machine (no descriptors, no memory), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Proven strangers who have not said their hello yet. The next one is dropped: it may come again.
-const GREETINGS_MAX: usize = 64;
-
 /// Accepts until the engine's token is cancelled.
 pub(super) async fn accept_all(shared: Arc<Shared>) {
     let token = shared.token.clone();
-    let places = Arc::new(Semaphore::new(GREETINGS_MAX));
     let accept = async {
         loop {
             match shared.transport.incoming().await {
                 Ok(raw) => {
-                    let (shared, token, places) = (shared.clone(), shared.token.clone(), places.clone());
+                    let (shared, token, place) = (shared.clone(), shared.token.clone(), raw.place());
                     shared.tracker.clone().spawn_on(
                         async move {
                             tokio::select! {
                                 () = token.cancelled() => {}
-                                () = welcome(&shared, &places, raw) => {}
+                                () = place.wanted() => {}
+                                () = welcome(&shared, raw) => {}
                             }
                         },
                         &tokio::runtime::Handle::current(),
@@ -48,19 +44,20 @@ pub(super) async fn accept_all(shared: Arc<Shared>) {
     }
 }
 
-async fn welcome(shared: &Shared, places: &Semaphore, raw: <Net as Transport>::Raw) {
+async fn welcome(shared: &Shared, raw: <Net as Transport>::Raw) {
     let Ok(mut link) = shared.transport.accept(raw, GREETING_MAX).await else { return };
     if link.peer == shared.me {
         return;
     }
-    let Ok(_place) = places.try_acquire() else { return };
+    // Who comes to an engine that has all the links it can have is dropped: it may come again.
+    let Some(place) = shared.place_for_link() else { return };
     let Ok(hello) = hear_hello(&mut link).await else { return };
     let at = Meeting { me: shared.me, peer: link.peer, binding: link.binding };
     let Some(room) = shared.room(&hello, &at) else { return };
     let Some(admitted) = room.lock.admit(hello, &at, unix_s()) else { return };
     if say_hello(&mut link, room.lock.hello(&room.hello, &at)).await.is_ok() {
         // A driver that has no place for one more is not kept waiting: the newcomer will try again.
-        let _ = room.newcomers.try_send(Newcomer { link, admitted, dialed: None });
+        let _ = room.newcomers.try_send(Newcomer { link, admitted, dialed: None, place });
     }
 }
 

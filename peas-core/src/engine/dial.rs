@@ -62,6 +62,7 @@ impl Dial {
     }
 
     async fn link(self) -> Result<(), LinkError> {
+        let place = self.shared.place_for_link().ok_or_else(|| LinkError::Handshake("no place for one more link".into()))?;
         let mut link = self.shared.transport.dial(self.addr, self.expect, DIAL_MAX).await?;
         if link.peer == self.shared.me {
             return Err(LinkError::Handshake("it is us".into()));
@@ -78,7 +79,7 @@ impl Dial {
         };
         match greet.await {
             Ok(admitted) => {
-                let newcomer = Newcomer { link, admitted, dialed: Some(self.addr) };
+                let newcomer = Newcomer { link, admitted, dialed: Some(self.addr), place };
                 self.newcomers.send(newcomer).await.map_err(|_| LinkError::Closed)
             }
             Err(error) => {

@@ -140,13 +140,16 @@ impl Links {
         let token = self.token.child_token();
         let (control, control_rx) = mpsc::channel(CONTROL_MAX);
         let (fetches, serves) = (Arc::<FetchBox>::default(), Arc::<ServeBox>::default());
-        let Newcomer { link, dialed, admitted } = newcomer;
+        let Newcomer { link, dialed, admitted, place } = newcomer;
         let (roles, until_unix_s) = (admitted.roles, admitted.until_unix_s);
+        // The connection is closed when both halves are gone.
+        let place = Arc::new(place);
         let (peer, addr) = (link.peer, dialed.unwrap_or(link.addr));
 
         let reader = Reader::new(no, fetches.clone(), self.works.clone());
-        let (read_token, news) = (token.clone(), self.works.news.clone());
+        let (read_token, news, read_place) = (token.clone(), self.works.news.clone(), place.clone());
         self.tracker.spawn(async move {
+            let _place = read_place;
             let fault = tokio::select! {
                 ended = reader.run(link.reader) => match ended {
                     Ended::Fault(fault) => Some(fault),
@@ -161,6 +164,7 @@ impl Links {
         let writer = Writer::new(no, serves.clone(), control_rx, self.works.clone());
         let write_token = token.clone();
         self.tracker.spawn(async move {
+            let _place = place;
             tokio::select! {
                 _ = writer.run(link.writer) => {}
                 () = write_token.cancelled() => {}

@@ -37,12 +37,14 @@ mod writer;
 
 pub(crate) use clock::unix_s;
 pub(crate) use runtime::without_signals;
+#[cfg(feature = "fuzzing")]
+pub(crate) use scope::may_dial;
 pub(crate) use task::{Handle, Place, Task, check_access, run};
 
 use crate::Error;
 use crate::config::{EngineConfig, Scope};
 use crate::source::Tls;
-use crate::transport::{Identity, LinkOf, TcpOptions, TcpTransport, Transport};
+use crate::transport::{Identity, LinkOf, TcpOptions, TcpTransport, Transport, descriptors_max};
 use crate::unit::{PeaId, PeerId};
 use crate::wire::Hello;
 use access::{Admitted, Lock, Meeting};
@@ -54,7 +56,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use throttle::Throttle;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -72,12 +74,19 @@ const PROTOCOL_VERSION: u16 = 1;
 /// Links that wait for their session's driver.
 const NEWCOMERS_MAX: usize = 32;
 
+/// Three eighths of the descriptors may be links, 4,096 at most: a quarter is for strangers in the door, the rest for files and for the
+/// host.
+fn links_max(descriptors_max: usize) -> usize {
+    (descriptors_max / 8 * 3).clamp(8, 4096)
+}
+
 /// A link whose hellos are exchanged, on its way to a driver.
 struct Newcomer {
     link: NetLink,
     admitted: Admitted,
     /// Where we dialled; `None`: it came to us.
     dialed: Option<SocketAddr>,
+    place: OwnedSemaphorePermit,
 }
 
 /// A session as seen by the door.
@@ -101,6 +110,8 @@ pub(crate) struct Shared {
     /// (upload, download) in bytes per second, for drivers that plan by them.
     limits: watch::Sender<(u64, u64)>,
     rooms: Mutex<HashMap<PeaId, Option<Room>>>,
+    /// Links that may still be made, by all sessions together.
+    links: Arc<Semaphore>,
     scope: Scope,
     web_tls: Arc<Tls>,
     pub(crate) state_dir: Option<PathBuf>,
@@ -134,6 +145,7 @@ impl Shared {
             download: Arc::new(Throttle::new(config.download_bytes_per_s)),
             limits: watch::channel((config.upload_bytes_per_s, config.download_bytes_per_s)).0,
             rooms: Mutex::default(),
+            links: Arc::new(Semaphore::new(links_max(descriptors_max()))),
             scope: config.scope,
             web_tls: Arc::new(Tls::new(config.web_authorities)),
             state_dir: config.state_dir,
@@ -169,6 +181,11 @@ impl Shared {
             rooms.insert(content, None);
         }
         free
+    }
+
+    /// The right to one more link, while there is one; given back when dropped.
+    fn place_for_link(&self) -> Option<OwnedSemaphorePermit> {
+        self.links.clone().try_acquire_owned().ok()
     }
 
     fn open_room(&self, content: PeaId, room: Room) {

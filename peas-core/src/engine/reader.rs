@@ -22,6 +22,11 @@ use tokio::sync::Notify;
 /// How often the driver hears that bytes come in.
 const ARRIVED_EVERY: Span = Span::ms(50);
 
+/// Messages about members that a link may bring: this many at once, then so many a second. Ours brings one a second and a few when
+/// newcomers come; each costs the machine a look at its whole table. What is beyond it is not listened to.
+const GOSSIP_BURST: f64 = 64.0;
+const GOSSIP_PER_S: f64 = 5.0;
+
 /// Notes of the driver to the reader. As many as fetches are begun or dropped between two frames of the link.
 #[derive(Default)]
 pub(super) struct FetchBox {
@@ -104,11 +109,22 @@ pub(super) struct Reader {
     fetches: BTreeMap<RequestId, Fetch>,
     clock: Clock,
     told: Time,
+    gossip: f64,
+    gossip_at: Time,
 }
 
 impl Reader {
     pub(super) fn new(link: LinkNo, notes: Arc<FetchBox>, works: Arc<Works>) -> Self {
-        Self { link, notes, works, fetches: BTreeMap::new(), clock: Clock::start(), told: Time::ZERO }
+        Self {
+            link,
+            notes,
+            works,
+            fetches: BTreeMap::new(),
+            clock: Clock::start(),
+            told: Time::ZERO,
+            gossip: GOSSIP_BURST,
+            gossip_at: Time::ZERO,
+        }
     }
 
     /// Reads until the link ends. Dropping it half-way is right only together with the link.
@@ -142,10 +158,20 @@ impl Reader {
                     None => Ok(()),
                 }
             }
+            Incoming::Message(Message::Members(_)) if !self.listens_to_gossip() => Ok(()),
             Incoming::Message(message) => self.tell(What::Message(message)).await,
             Incoming::Proof { req, nodes } => self.proof(req, nodes).await,
             Incoming::Payload { req, len } => self.payload(link, req, len).await,
         }
+    }
+
+    fn listens_to_gossip(&mut self) -> bool {
+        let now = self.clock.now();
+        let saved = self.gossip + now.since(self.gossip_at).as_s() * GOSSIP_PER_S;
+        (self.gossip, self.gossip_at) = (saved.min(GOSSIP_BURST), now);
+        let some = self.gossip >= 1.0;
+        self.gossip -= f64::from(u8::from(some));
+        some
     }
 
     fn heed(notes: &FetchBox, works: &Works, fetches: &mut BTreeMap<RequestId, Fetch>) {

@@ -10,8 +10,29 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Open files kept per tree; a storage has at most two trees. 128 in all leaves a host with the usual 1,024 descriptors its share.
+/// Open files kept per tree; a storage has at most two trees. 128 in all leaves a host with the usual 1,024 descriptors its share; where
+/// there are fewer, a sixteenth of them is kept.
 const OPEN_FILES_MAX: usize = 64;
+const OPEN_FILES_MIN: usize = 4;
+
+/// Files to keep open in a process that may have so many descriptors.
+fn open_files_max(descriptors_max: u64) -> usize {
+    usize::try_from(descriptors_max / 16).unwrap_or(usize::MAX).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)
+}
+
+/// Descriptors that this process may have open.
+fn descriptors_max() -> u64 {
+    #[cfg(unix)]
+    return rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    #[cfg(not(unix))]
+    u64::MAX
+}
+
+/// Whether a file was not opened because there are no descriptors left: it says nothing about the file.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
 
 /// A file of the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +86,7 @@ pub(crate) struct Tree {
     /// Files that lie under another name than the content's (when looking for old bytes to use again).
     pub elsewhere: HashMap<usize, PathBuf>,
     open: Mutex<Handles>,
+    open_files_max: usize,
 }
 
 #[derive(Default)]
@@ -81,7 +103,7 @@ struct Handle {
 
 impl Tree {
     pub fn new(volume: Arc<dyn Volume>, base: PathBuf, map: Arc<FileMap>) -> Self {
-        Self { volume, base, map, elsewhere: HashMap::new(), open: Mutex::default() }
+        Self { volume, base, map, elsewhere: HashMap::new(), open: Mutex::default(), open_files_max: open_files_max(descriptors_max()) }
     }
 
     /// The file's path on the volume.
@@ -107,6 +129,11 @@ impl Tree {
                 on_made(make_dirs(&*self.volume, parent)?);
                 self.volume.open(&path, access)
             }
+            // Files kept open for later are the first to go.
+            Err(error) if lacks_descriptors(&error) => {
+                self.close_files();
+                self.volume.open(&path, access)
+            }
             other => other,
         }?;
         if access == Access::Create {
@@ -127,7 +154,7 @@ impl Tree {
 
     fn remember(&self, file: usize, opened: Arc<dyn VolumeFile>, writable: bool) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.files.len() >= OPEN_FILES_MAX {
+        if open.files.len() >= self.open_files_max {
             let oldest = open.files.iter().min_by_key(|(_, handle)| handle.used).map(|(&file, _)| file);
             oldest.map(|file| open.files.remove(&file));
         }

@@ -11,7 +11,7 @@
 
 mod carry;
 mod files;
-mod journal;
+pub(crate) mod journal;
 mod open;
 mod pool;
 mod publish;

@@ -190,10 +190,12 @@ impl Swarm {
     fn pick_assignee(&self) -> Option<PeerId> {
         let handout = self.handout.as_ref()?;
         let known: Vec<u64> = self.neighbors.iter().map(|neighbor| neighbor.claimed_upload).filter(|&rate| rate > 0).collect();
+        let try_one = self.neighbors.may_try_one(self.now, self.trial());
         let typical = if known.is_empty() { 1 } else { known.iter().sum::<u64>() / known.len() as u64 };
         self.neighbors
             .iter()
             .filter(|neighbor| neighbor.credit > 0 && neighbor.told_held && !neighbor.held.is_full())
+            .filter(|neighbor| neighbor.answers || (try_one && neighbor.permits.is_empty()))
             .min_by(|a, b| {
                 let load = |neighbor: &super::neighbors::Neighbor| {
                     let rate = if neighbor.claimed_upload > 0 { neighbor.claimed_upload } else { typical };

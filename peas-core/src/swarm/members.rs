@@ -4,6 +4,7 @@
 //! record young again, so a dead peer's record grows old everywhere at once. An address is passed on only after we ourselves
 //! reached that very peer there.
 
+use super::knocks::Knocks;
 use super::{Candidate, Output, Swarm, Via};
 use crate::unit::{PeerId, Span, Time};
 use crate::wire::{MemberRecord, Message};
@@ -82,6 +83,7 @@ pub(super) struct Members {
     bootstrap: Vec<Candidate>,
     hearsay: VecDeque<Candidate>,
     attempts: BTreeMap<SocketAddr, Attempt>,
+    knocks: Knocks,
     dialing: BTreeMap<SocketAddr, Option<PeerId>>,
     probing: BTreeMap<SocketAddr, PeerId>,
     to_probe: VecDeque<(SocketAddr, PeerId)>,
@@ -98,6 +100,7 @@ impl Members {
             bootstrap: Vec::new(),
             hearsay: VecDeque::new(),
             attempts: BTreeMap::new(),
+            knocks: Knocks::default(),
             dialing: BTreeMap::new(),
             probing: BTreeMap::new(),
             to_probe: VecDeque::new(),
@@ -132,7 +135,7 @@ impl Members {
 }
 
 /// Loopback, private and link-local addresses: one operator's, so that a crowd from one network is no attack.
-fn is_local(addr: IpAddr) -> bool {
+pub(super) fn is_local(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.segments()[0] & 0xfe00 == 0xfc00 || v6.segments()[0] & 0xffc0 == 0xfe80,
@@ -296,7 +299,8 @@ impl Swarm {
     fn probe_some(&mut self) {
         while self.members.probing.len() < DIALING_MAX {
             let Some((addr, peer)) = self.members.to_probe.pop_front() else { return };
-            if self.neighbors.get(peer).is_none() || self.members.probing.contains_key(&addr) {
+            let known = self.neighbors.get(peer).is_some() && !self.members.probing.contains_key(&addr);
+            if !known || !self.members.knocks.may_probe(addr, self.now) {
                 continue;
             }
             self.members.probing.insert(addr, peer);
@@ -325,6 +329,9 @@ impl Swarm {
             false => DEAD_FOR,
         };
         attempt.not_before = self.now + pause;
+        if !is_bootstrap && !was_proven {
+            self.members.knocks.failed(addr.ip(), self.now);
+        }
         if let Some(peer) = peer
             && !was_proven
         {
@@ -384,7 +391,9 @@ impl Swarm {
             return self.dial(candidate.addr, candidate.peer);
         }
         let next = self.dialable_member().or_else(|| {
-            let at = self.members.hearsay.iter().position(|candidate| self.is_dialable(candidate))?;
+            let knocks = &self.members.knocks;
+            let fits = |candidate: &Candidate| self.is_dialable(candidate) && knocks.may_knock(candidate.addr.ip(), self.now);
+            let at = self.members.hearsay.iter().position(fits)?;
             self.members.hearsay.remove(at).map(|candidate| (candidate.addr, candidate.peer))
         });
         match next {
@@ -394,6 +403,7 @@ impl Swarm {
     }
 
     fn dial(&mut self, addr: SocketAddr, peer: Option<PeerId>) -> bool {
+        self.members.knocks.knocked(addr.ip(), self.now);
         self.members.dialing.insert(addr, peer);
         self.output(Output::Dial { addr, peer });
         true
@@ -411,6 +421,7 @@ impl Swarm {
                 self.neighbors.get(**peer).is_none()
                     && member.is_alive(now)
                     && self.members.may_try(member.record.addr, now)
+                    && (member.proven || self.members.knocks.may_knock(member.record.addr.ip(), now))
                     && !self.members.probing.contains_key(&member.record.addr)
                     && !(we_are_whole && member.record.held_permille == 1000)
                     && (dials_first(mine, **peer) || now.since(member.known_since) >= COURTESY)

@@ -13,6 +13,7 @@ mod downlink;
 mod faults;
 mod handout;
 mod haves;
+mod knocks;
 mod limits;
 mod members;
 mod neighbors;
@@ -331,7 +332,8 @@ impl Swarm {
         }
     }
 
-    /// Whether one more accepted link fits: one and a half times the neighbours we want, unless a link that helps nobody can go.
+    /// Whether one more accepted link fits: one and a half times the neighbours we want, unless a link that helps nobody can go. Who came
+    /// only to take places is no hindrance to who came to use one.
     fn make_room(&mut self) -> bool {
         let wanted = usize::from(self.limits.neighbors) * 3 / 2;
         let links_max =
@@ -340,7 +342,13 @@ impl Swarm {
             return true;
         }
         let useless = self.neighbors.iter().find(|neighbor| neighbor.is_whole() && self.pieces.is_whole()).map(|neighbor| neighbor.peer);
-        useless.map(|peer| self.hang_up(peer, Fault::Idle)).is_some()
+        if let Some(peer) = useless {
+            self.hang_up(peer, Fault::Idle);
+            return true;
+        }
+        let wasted = self.neighbors.iter().filter(|neighbor| neighbor.wastes_its_place(self.now));
+        let wasted = wasted.min_by_key(|neighbor| neighbor.linked_at).map(|neighbor| neighbor.peer);
+        wasted.map(|peer| self.hang_up(peer, Fault::Slow)).is_some()
     }
 
     /// Forgets a link and frees what it had under way.

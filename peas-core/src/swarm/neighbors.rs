@@ -55,6 +55,13 @@ pub(super) struct Neighbor {
     pub permits: VecDeque<Permit>,
     pub serving: Vec<Serving>,
     pub backoff_until: Time,
+    /// It uses what it is permitted: it asked for something lately, and has left no permit lying since.
+    pub answers: bool,
+    /// It has asked for something at all.
+    pub has_asked: bool,
+    /// Times in a row that it let its permits lapse.
+    pub vain: u8,
+    pub linked_at: Time,
     /// Assignments that it will take (origins count this).
     pub credit: u32,
     /// Bytes per second at which it says it passes pieces on, 0 when unknown.
@@ -91,6 +98,10 @@ impl Neighbor {
             permits: VecDeque::new(),
             serving: Vec::new(),
             backoff_until: Time::ZERO,
+            answers: false,
+            has_asked: false,
+            vain: 0,
+            linked_at: now,
             credit: 0,
             claimed_upload: 0,
             fetches: Vec::new(),
@@ -104,7 +115,20 @@ impl Neighbor {
 
     /// Whether a grant to it may be of use now.
     pub fn may_be_granted(&self, now: Time) -> bool {
-        self.told_held && self.lacks as usize > self.serving.len() && self.permits.len() < PERMITS_PER_PEER_MAX && self.backoff_until <= now
+        let permits_max = if self.answers { PERMITS_PER_PEER_MAX } else { 1 };
+        self.told_held && self.lacks as usize > self.serving.len() && self.permits.len() < permits_max && self.backoff_until <= now
+    }
+
+    /// Whether we wait to see if it answers at all: its permit is younger than this.
+    pub fn is_on_trial(&self, now: Time, trial: Span) -> bool {
+        !self.answers && self.permits.back().is_some_and(|permit| now.since(permit.at) < trial)
+    }
+
+    /// Whether its place is better given to somebody who wants it: it lets a permit lie, or it has been here for long and nothing was
+    /// ever exchanged.
+    pub fn wastes_its_place(&self, now: Time) -> bool {
+        let lets_lie = !self.answers && self.permits.front().is_some_and(|permit| now.since(permit.at) >= LEFT_LYING);
+        lets_lie || (!self.has_asked && !self.proven && now.since(self.linked_at) >= IDLE_PLACE)
     }
 
     /// Whether neither side can help the other any more.
@@ -115,6 +139,15 @@ impl Neighbor {
 
 /// Grants outstanding to one peer. Two: one being answered, one behind it, so that its uplink of requests never runs dry.
 const PERMITS_PER_PEER_MAX: usize = 2;
+
+/// Peers that are not known to answer and hold a young permit, at most. What they are permitted does not count as
+/// queued: a peer that takes grants and says nothing must not hold up those who use theirs. 3: what a queue of three pieces begins with.
+const ON_TRIAL_MAX: usize = 3;
+
+/// A permit that was left lying for 1 s costs a peer its place, and one with whom nothing was exchanged for 30 s has no claim to one either,
+/// as soon as somebody else wants it.
+const LEFT_LYING: Span = Span::s(1);
+const IDLE_PLACE: Span = Span::s(30);
 
 /// All linked peers.
 #[derive(Clone, Debug, Default)]
@@ -161,6 +194,11 @@ impl Neighbors {
             self.index.insert(moved.peer, at);
         }
         Some(gone)
+    }
+
+    /// Whether one more that is not known to answer may be tried.
+    pub fn may_try_one(&self, now: Time, trial: Span) -> bool {
+        self.slots.iter().filter(|neighbor| neighbor.is_on_trial(now, trial)).count() < ON_TRIAL_MAX
     }
 
     pub fn has_origin(&self) -> bool {

@@ -35,6 +35,16 @@ const HIDDEN_BYTES_MAX: f64 = 32e6;
 /// slower (`peas-sim report`).
 const QUEUE_PIECES: u64 = 3;
 
+/// When a permit that was not used stops taking room in the queue: 1 s, or four round trips where those are longer.
+const STALE_MIN: Span = Span::s(1);
+
+/// Bounds of a trial.
+const TRIAL_MIN: Span = Span::ms(50);
+const TRIAL: Span = Span::ms(250);
+
+/// 10 s from the hello until a peer must have said what it holds.
+const FIRST_WORD_MAX: Span = Span::s(10);
+
 /// Neighbours compared for each grant. A little randomness is right: the best of all neighbours is everybody's choice at once.
 const TRIED: usize = 3;
 
@@ -144,9 +154,10 @@ impl Swarm {
         let step = self.random_step(count);
         let mut best: Option<(i64, PeerId)> = None;
         let mut tried = 0;
+        let try_one = self.neighbors.may_try_one(self.now, self.trial());
         for turn in 0..count {
             let neighbor = self.neighbors.at((start + turn * step) % count);
-            if !neighbor.may_be_granted(self.now) {
+            if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) {
                 continue;
             }
             let score = i64::from(neighbor.held.len()) - i64::from(neighbor.need.min(self.geometry.piece_count()))
@@ -162,6 +173,11 @@ impl Swarm {
         let (_, peer) = best?;
         let spare = tried == 1 && self.neighbors.iter().filter(|neighbor| neighbor.lacks as usize > neighbor.serving.len()).count() == 1;
         Some((peer, spare))
+    }
+
+    /// How long a permit is young: four round trips; 250 ms while they are not known. Then the next is tried beside it.
+    pub(super) fn trial(&self) -> Span {
+        self.uplink.round_trip.map_or(TRIAL, |round_trip| Span(round_trip.0 * 4).clamp(TRIAL_MIN, TRIAL))
     }
 
     fn random_step(&mut self, count: usize) -> usize {
@@ -180,6 +196,8 @@ impl Swarm {
             None => u64::from(blocks) * u64::from(BLOCK_BYTES),
         };
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
+        // Who is not known to answer is given leave on trial: it takes no room from others.
+        let (bytes, life) = if neighbor.answers { (bytes, life) } else { (0, life.min(PERMIT_LIFE)) };
         neighbor.permits.push_back(Permit { piece, blocks, bytes, at: self.now, until: self.now + life });
         self.uplink.permitted_bytes += bytes;
         self.send(peer, message);
@@ -207,12 +225,14 @@ impl Swarm {
 
     /// The permit that covers the span: an assignment of its piece, else the oldest grant that is large enough.
     fn take_permit(&mut self, peer: PeerId, span: BlockSpan) -> Option<Permit> {
-        let permits = &mut self.neighbors.get_mut(peer)?.permits;
+        let neighbor = self.neighbors.get_mut(peer)?;
+        let permits = &mut neighbor.permits;
         let at = permits
             .iter()
             .position(|permit| permit.piece == Some(span.piece()))
             .or_else(|| permits.iter().position(|permit| permit.piece.is_none() && permit.blocks >= span.count()))?;
         let permit = permits.remove(at)?;
+        (neighbor.answers, neighbor.has_asked, neighbor.vain) = (true, true, 0);
         self.uplink.permitted_bytes -= permit.bytes;
         Some(permit)
     }
@@ -231,6 +251,8 @@ impl Swarm {
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         let Some(at) = neighbor.permits.iter().position(|permit| permit.piece == piece) else { return };
         let permit = neighbor.permits.remove(at).expect("the position was just found");
+        // A decline costs nothing, so it proves nothing; but it is a word.
+        neighbor.vain = 0;
         self.uplink.permitted_bytes -= permit.bytes;
         self.uplink.note_round_trip(self.now.since(permit.at));
         match piece {
@@ -272,12 +294,18 @@ impl Swarm {
         }
     }
 
-    /// Permits that nobody used in time count as declined.
+    /// Permits that nobody used in time count as declined; long before, they no longer take room in the queue. A peer that lets them
+    /// lapse is not kept: at once if it never asked for anything, else after the second time in a row.
     pub(super) fn lapse_permits(&mut self) {
         let now = self.now;
-        let mut lapsed = Vec::new();
+        let stale_after = Span(self.uplink.round_trip().0 * 4).max(STALE_MIN);
+        let (mut lapsed, mut mute, mut stale_bytes) = (Vec::new(), Vec::new(), 0);
         for neighbor in self.neighbors.iter_mut() {
             let (peer, kept) = (neighbor.peer, neighbor.permits.len());
+            for permit in neighbor.permits.iter_mut().filter(|permit| permit.bytes > 0 && now.since(permit.at) >= stale_after) {
+                stale_bytes += std::mem::take(&mut permit.bytes);
+                neighbor.answers = false;
+            }
             neighbor.permits.retain(|permit| {
                 let late = permit.until <= now;
                 if late {
@@ -286,15 +314,23 @@ impl Swarm {
                 !late
             });
             if neighbor.permits.len() < kept {
+                // Those given together lapse one after the other, and count once.
+                neighbor.vain += u8::from(neighbor.backoff_until <= now);
                 neighbor.backoff_until = now + PERMIT_LIFE;
             }
+            let owes_word = !neighbor.told_held && now.since(neighbor.linked_at) >= FIRST_WORD_MAX;
+            if owes_word || neighbor.vain > u8::from(neighbor.has_asked) {
+                mute.push(peer);
+            }
         }
+        self.uplink.permitted_bytes -= stale_bytes;
         for (peer, permit) in lapsed {
             self.release_uplink([permit], &[]);
             if let Some(piece) = permit.piece {
                 self.assignment_declined(peer, piece);
             }
         }
+        mute.into_iter().for_each(|peer| self.hang_up(peer, Fault::Slow));
     }
 
     /// How long a whole piece takes on our uplink; 50 ms while unknown. At least 10 ms, so that refusals do not turn into chatter.

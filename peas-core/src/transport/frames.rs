@@ -1,7 +1,8 @@
 //! Frames over any stream of bytes: the two halves of a link, the same for every transport.
 //!
 //! What always holds: a length is checked before anything is allocated for it; at most one control or proof frame is held in
-//! memory; payload goes from the stream right into the caller's slice. What must not come in: what a message means.
+//! memory; payload goes from the stream right into the caller's slice; a frame that has begun to come or to go ends within
+//! [`FRAME_MAX`] and a little more for its length, or the link does. What must not come in: what a message means.
 
 use super::{Incoming, LinkError, LinkReader, LinkWriter};
 use crate::hash::Cv;
@@ -9,7 +10,9 @@ use crate::unit::RequestId;
 use crate::wire::frame::{self, FrameHead, FrameKind, HEAD_BYTES, REQ_BYTES, Stage};
 use crate::wire::{Message, WireError};
 use std::io::{self, ErrorKind, IoSlice};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Receiving half of a link over `R`.
 #[derive(Debug)]
@@ -20,6 +23,18 @@ pub struct FrameReader<R> {
     /// What of the announced payload is still to come.
     payload_left: usize,
     stage: Stage,
+    /// When the first byte of `frame` came.
+    begun: Option<Instant>,
+}
+
+/// 10 s for any frame, and 5 s more for each 16 KiB of it: slower than the slowest path that is of use, and fast enough that who sends a
+/// byte now and then, or takes none, is rid of within 20 s (a new link's payload comes in frames of 16 KiB).
+const FRAME_MAX: Duration = Duration::from_secs(10);
+const MORE_TIME: Duration = Duration::from_secs(5);
+const MORE_TIME_BYTES: usize = 16 << 10;
+
+fn time_for(bytes: usize) -> Duration {
+    FRAME_MAX + MORE_TIME.mul_f64(bytes as f64 / MORE_TIME_BYTES as f64)
 }
 
 /// 16 KiB: read at once when payload is discarded.
@@ -30,16 +45,23 @@ const KEPT_BYTES: usize = 4 << 10;
 impl<R: AsyncRead + Unpin + Send + 'static> FrameReader<R> {
     /// Frames from this stream, which stands between two of them.
     pub fn new(below: R) -> Self {
-        Self { below, frame: Vec::new(), payload_left: 0, stage: Stage::BeforeHello }
+        Self { below, frame: Vec::new(), payload_left: 0, stage: Stage::BeforeHello, begun: None }
     }
 
     /// Reads until `frame` holds this many bytes. Safe to drop: what came stays in `frame`.
     async fn fill(&mut self, total: usize) -> Result<(), LinkError> {
         while self.frame.len() < total {
             let missing = total - self.frame.len();
-            if (&mut self.below).take(missing as u64).read_buf(&mut self.frame).await? == 0 {
+            let mut rest = (&mut self.below).take(missing as u64);
+            let read = rest.read_buf(&mut self.frame);
+            let count = match self.begun {
+                Some(begun) => timeout_at(begun + time_for(total), read).await.map_err(|_| slow())??,
+                None => read.await?,
+            };
+            if count == 0 {
                 return Err(if self.frame.is_empty() { LinkError::Closed } else { cut() });
             }
+            self.begun.get_or_insert_with(Instant::now);
         }
         Ok(())
     }
@@ -83,6 +105,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> LinkReader for FrameReader<R> {
         let body_bytes = if head.kind == FrameKind::Payload { REQ_BYTES } else { head.body_bytes as usize };
         self.fill(HEAD_BYTES + body_bytes).await?;
         let incoming = self.judge(head);
+        self.begun = None;
         self.frame.clear();
         self.frame.shrink_to(KEPT_BYTES);
         incoming
@@ -92,22 +115,29 @@ impl<R: AsyncRead + Unpin + Send + 'static> LinkReader for FrameReader<R> {
     /// When more is asked for than was announced.
     async fn payload(&mut self, into: &mut [u8]) -> Result<(), LinkError> {
         assert!(into.len() <= self.payload_left, "no more payload is taken than was announced");
-        let mut filled = 0;
-        while filled < into.len() {
-            match self.below.read(&mut into[filled..]).await? {
-                0 => return Err(cut()),
-                count => filled += count,
+        let time = time_for(into.len());
+        let fill = async {
+            let mut filled = 0;
+            while filled < into.len() {
+                match self.below.read(&mut into[filled..]).await? {
+                    0 => return Err(cut()),
+                    count => filled += count,
+                }
             }
-        }
+            Ok(())
+        };
+        timeout(time, fill).await.map_err(|_| slow())??;
         self.payload_left -= into.len();
         Ok(())
     }
 
     async fn skip(&mut self) -> Result<(), LinkError> {
+        let late = Instant::now() + time_for(self.payload_left);
         while self.payload_left > 0 {
             let count = self.payload_left.min(SKIP_BYTES);
             self.frame.clear();
-            match (&mut self.below).take(count as u64).read_buf(&mut self.frame).await? {
+            let mut rest = (&mut self.below).take(count as u64);
+            match timeout_at(late, rest.read_buf(&mut self.frame)).await.map_err(|_| slow())?? {
                 0 => return Err(cut()),
                 count => self.payload_left -= count,
             }
@@ -119,6 +149,10 @@ impl<R: AsyncRead + Unpin + Send + 'static> LinkReader for FrameReader<R> {
 
 fn cut() -> LinkError {
     LinkError::Io(io::Error::new(ErrorKind::UnexpectedEof, "the link was cut in the middle of a frame"))
+}
+
+fn slow() -> LinkError {
+    LinkError::Io(io::Error::new(ErrorKind::TimedOut, "the peer stands still in the middle of a frame"))
 }
 
 fn protocol(error: WireError) -> LinkError {
@@ -153,15 +187,19 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameWriter<W> {
 
     /// Head and body in as few system calls as the stream allows, with no copy where it takes several slices.
     async fn send(&mut self, parts: [&[u8]; 2]) -> Result<(), LinkError> {
-        let mut slices = parts.map(IoSlice::new);
-        let mut left = &mut slices[..];
-        while left.iter().any(|slice| !slice.is_empty()) {
-            match self.below.write_vectored(left).await? {
-                0 => return Err(LinkError::Io(ErrorKind::WriteZero.into())),
-                count => IoSlice::advance_slices(&mut left, count),
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        let write = async {
+            let mut slices = parts.map(IoSlice::new);
+            let mut left = &mut slices[..];
+            while left.iter().any(|slice| !slice.is_empty()) {
+                match self.below.write_vectored(left).await? {
+                    0 => return Err(LinkError::Io(ErrorKind::WriteZero.into())),
+                    count => IoSlice::advance_slices(&mut left, count),
+                }
             }
-        }
-        Ok(self.below.flush().await?)
+            Ok(self.below.flush().await?)
+        };
+        timeout(time_for(bytes), write).await.map_err(|_| slow())?
     }
 }
 

@@ -1,8 +1,9 @@
 //! The door: how many strangers may stand in it at once.
 //!
-//! Each connection that is accepted but not proven holds a [`Place`]. At most [`PLACES`] exist. When all are taken, the one that
-//! has stood there longest is sent away once it has had its [`FAIR`] share of time, so that a thousand connections that never
-//! speak delay an honest one by seconds, not by a thousand handshake limits. The rest waits in the kernel's backlog.
+//! Each connection that is accepted but has not proven its key and said its hello holds a [`Place`]. Their number follows the
+//! descriptors that the process may have ([`places`]). When all are taken, the one that has stood there longest is sent away once it
+//! has had its [`FAIR`] share of time, so that a thousand connections that never speak delay an honest one by seconds, not by a
+//! thousand handshake limits. The rest waits in the kernel's backlog.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +11,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// 64: half-open handshakes at once. Each costs a descriptor and a few KiB.
-pub(super) const PLACES: usize = 64;
-/// 500 ms: what a stranger gets in any case. A handshake needs one round trip after the accept, and half a second is a round trip
-/// across the world and back with a lost packet; 64 places then turn over 128 silent strangers per second.
-const FAIR: Duration = Duration::from_millis(500);
+/// 256 strangers at most, each a descriptor and a few KiB; a quarter of what descriptors there may be where those are few.
+const PLACES_MAX: usize = 256;
+const PLACES_MIN: usize = 8;
+/// 1 s: what a stranger gets in any case. Handshake and hello need one and a half round trips after the accept, which is a far peer with
+/// a lost packet; 256 places then turn over 256 silent strangers per second.
+const FAIR: Duration = Duration::from_secs(1);
+
+/// How many strangers a process with so many descriptors lets in at once.
+pub(super) fn places(descriptors_max: usize) -> usize {
+    (descriptors_max / 4).clamp(PLACES_MIN, PLACES_MAX)
+}
 
 /// The door of one transport.
 #[derive(Debug)]
@@ -31,15 +38,15 @@ struct Stranger {
 
 /// Room for one stranger; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     leave: Arc<Notify>,
     standing: Arc<Mutex<VecDeque<Stranger>>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
-        Self { free: Arc::new(Semaphore::new(PLACES)), standing: Arc::default() }
+    pub(super) fn new(places: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(places)), standing: Arc::default() }
     }
 
     /// Waits for a place. Safe to drop.
@@ -69,8 +76,8 @@ impl Gate {
 }
 
 impl Place {
-    /// Returns when the place is wanted by somebody else.
-    pub(super) async fn wanted(&self) {
+    /// Returns when the place is wanted by somebody else. Once.
+    pub(crate) async fn wanted(&self) {
         self.leave.notified().await;
     }
 }
@@ -90,9 +97,16 @@ fn lock(standing: &Mutex<VecDeque<Stranger>>) -> MutexGuard<'_, VecDeque<Strange
 mod tests {
     use super::*;
 
+    const PLACES: usize = 64;
+
+    #[test]
+    fn places_follow_the_descriptors() {
+        assert_eq!([16, 64, 400, 1024, 1 << 20].map(places), [8, 16, 100, 256, 256]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_full_door_sends_the_oldest_away_after_its_fair_time() {
-        let gate = Gate::new();
+        let gate = Gate::new(PLACES);
         let start = Instant::now();
         let mut inside = VecDeque::new();
         for _ in 0..PLACES {
@@ -111,7 +125,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_given_back_is_had_at_once() {
-        let gate = Gate::new();
+        let gate = Gate::new(PLACES);
         let start = Instant::now();
         for _ in 0..PLACES * 10 {
             drop(gate.enter().await);

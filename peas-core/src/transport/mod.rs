@@ -12,6 +12,7 @@
 //! Sockets are written with `MSG_NOSIGNAL` throughout, several slices at once too, so that a peer which hangs up cannot raise
 //! SIGPIPE in a host that leaves the signal at its default. The engine blocks the signal on its threads all the same.
 
+mod buffers;
 mod frames;
 mod gate;
 mod identity;
@@ -26,6 +27,7 @@ mod tls;
 pub use frames::{Backlog, FrameReader, FrameWriter};
 pub use identity::Identity;
 pub use streams::{TcpInbound, TcpOutbound};
+pub(crate) use tcp::descriptors_max;
 pub use tcp::{TcpOptions, TcpRaw, TcpTransport};
 
 use crate::hash::Cv;

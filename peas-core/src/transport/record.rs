@@ -7,9 +7,34 @@
 //! and sealed from the caller's slice right into the send buffer. Measured on loopback, both ends on 2 cores, three rounds
 //! (benches/link.rs, 2026-11): sealed 1.9 to 3.6 GB/s at 0.3 to 0.5 CPU seconds per GB, in clear 4.7 to 5.2 at 0.2 to 0.3.
 //!
-//! What always holds: the nonce of a record is its number, which only counts up and starts again only with a new key; the first
-//! record that does not open ends the link; an end without `close_notify` is not a clean end. What must not come in: frames.
+//! What a second reader checked, point by point:
+//! - *Nonces.* A record's nonce is the static vector with the record's number in its last eight bytes (RFC 8446, section 5.3).
+//!   [`Key::nonce`] is the only place that makes one and counts up as it does; a [`Key`] is owned by one half, is neither cloned
+//!   nor lent, and is replaced whole, number and key together, so no number is used twice under a key.
+//! - *Where a number starts.* rustls hands over the number of the next record with the secrets (`dangerous_into_kernel_connection`):
+//!   traffic secrets proper, not exporter output, of the connection whose handshake it has finished; it consumes the connection, so
+//!   rustls seals nothing under these keys afterwards.
+//! - *Directions.* `tx` and `rx` come from two secrets (client and server application traffic), so what one side sealed does not
+//!   open when it is sent back to it (`man_in_the_middle::reflected`).
+//! - *Limits of a key.* The sender takes a new key after [`KEY_RECORDS`]; a receiver refuses a peer that uses one for
+//!   [`RECEIVED_RECORDS`] times as many (the margin of AES-GCM ends at 2^24.5 full records), and one that changes keys much more often than is
+//!   of use. The first forgery ends the link, so the number of forgeries that a key sees is one.
+//! - *Nothing unproven comes out.* Plaintext counts as there only after its tag was right; on failure aws-lc leaves zeros, the
+//!   caller's cursor has not moved, and the half is *failed*: it says so for ever after, whatever else has come. The head that is
+//!   authenticated is the one that came.
+//! - *Nothing unsealed goes out.* Plaintext is sealed in the send buffer; what a failing cipher would leave there is cut off before
+//!   anything is written, and the half is failed.
+//! - *Ends.* Only `close_notify` is an end; a connection that just stops is `UnexpectedEof`, also in the middle of a record. What
+//!   comes after the farewell is not looked at.
+//! - *Time.* Tags are compared by aws-lc in constant time; padding is looked for only in what was authenticated, and we send none.
+//! - *Work for nothing.* Empty records, which our side never makes, end the link: they would cost us a cipher call each for 22
+//!   bytes of a peer's. A record that has begun to come is given [`RECORD_MAX`].
+//! - *Memory.* Each half has a buffer only while it has bytes in hand (`buffers`). Buffers pass from link to link with old
+//!   contents; each half counts what it wrote itself and reads nothing else. Keys are wiped by aws-lc and rustls when dropped.
+//!
+//! What must not come in: frames.
 
+use super::buffers::{BUFFER_BYTES, Buffers};
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 use rustls::client::ClientConnectionData;
@@ -19,7 +44,9 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
 
 const HEAD_BYTES: usize = 5;
 const TAG_BYTES: usize = 16;
@@ -27,16 +54,20 @@ const TAG_BYTES: usize = 16;
 const PLAIN_MAX: usize = 1 << 14;
 /// What may stand behind a record's head, RFC 8446 section 5.2.
 pub(super) const SEALED_MAX: usize = PLAIN_MAX + 256;
-/// 128 KiB: one system call then brings up to two payload frames. Its pages are touched only as far as reads fill them, so an idle
-/// link costs one page.
-const OPEN_BUFFER_BYTES: usize = 128 << 10;
-/// 5 records: a payload frame of 64 KiB and its head are sealed and handed to the kernel in one go.
-const SEAL_BATCH_BYTES: usize = 5 * PLAIN_MAX;
+/// A payload frame of 64 KiB and its head, in five records, are sealed and handed to the kernel in one go.
+const SEAL_BATCH_BYTES: usize = 4 * PLAIN_MAX + 64;
+/// A batch with a change of keys before each of its records and a farewell behind it fits a buffer.
+const _: () = assert!(SEAL_BATCH_BYTES + 5 * (2 * (HEAD_BYTES + 1 + TAG_BYTES) + KEY_UPDATE.len()) + 32 <= BUFFER_BYTES);
 /// 4 slices are taken in one write; frames have two.
 const SLICES_MAX: usize = 4;
 /// 2^22 records (64 GiB): then the sender takes a new key. AES-GCM keeps its margin up to 2^24.5 full records (RFC 8446, section
 /// 5.5).
 pub(super) const KEY_RECORDS: u64 = 1 << 22;
+/// 4 times what a peer of ours seals with a key, 2^24 records, and the receiver hangs up: still below the margin.
+const RECEIVED_RECORDS: u64 = 4;
+/// 10 s from the first byte of a record to its last. A record is at most 16 KiB; who needs longer for one is of no use to anybody,
+/// and a peer that sends a byte now and then must not keep a link.
+const RECORD_MAX: Duration = Duration::from_secs(10);
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -116,31 +147,41 @@ pub(super) struct Sealer<W> {
     key: Key,
     kernel: SharedKernel,
     key_records: u64,
-    /// Sealed and not yet written: `out[written..]`.
+    buffers: Buffers,
+    /// Empty while nothing waits to be written.
     out: Vec<u8>,
-    written: usize,
+    /// Sealed and not yet written: `out[sealed]`.
+    sealed: std::ops::Range<usize>,
     closing: bool,
+    failed: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Sealer<W> {
-    pub(super) fn new(below: W, key: Key, kernel: SharedKernel, key_records: u64) -> Self {
-        Self { below, key, kernel, key_records, out: Vec::new(), written: 0, closing: false }
+    pub(super) fn new(below: W, key: Key, kernel: SharedKernel, key_records: u64, buffers: Buffers) -> Self {
+        Self { below, key, kernel, key_records, buffers, out: Vec::new(), sealed: 0..0, closing: false, failed: false }
     }
 
     pub(super) fn below(&self) -> &W {
         &self.below
     }
 
-    /// Appends one record; `parts` together are at most `PLAIN_MAX`.
+    /// Appends one record; `parts` together are at most `PLAIN_MAX`. After a failure nothing of it is there, and the half is failed.
     fn seal(&mut self, kind: u8, parts: &[&[u8]]) -> io::Result<()> {
         let plain_bytes: usize = parts.iter().map(|part| part.len()).sum();
         assert!(plain_bytes <= PLAIN_MAX, "the caller cuts records to size");
+        if self.failed {
+            return Err(io::Error::other("a record could not be sealed before"));
+        }
+        self.failed = true; // until it is done
         let head = head(plain_bytes + 1 + TAG_BYTES);
         let nonce = self.key.nonce()?;
-        let start = self.out.len();
-        self.out.extend_from_slice(&head);
-        self.out.resize(start + HEAD_BYTES + plain_bytes + 1 + TAG_BYTES, 0);
-        let (text, end) = self.out[start + HEAD_BYTES..].split_at_mut(plain_bytes);
+        if self.out.is_empty() {
+            self.out = self.buffers.take();
+        }
+        let start = self.sealed.end;
+        let record = &mut self.out[start..start + HEAD_BYTES + plain_bytes + 1 + TAG_BYTES];
+        record[..HEAD_BYTES].copy_from_slice(&head);
+        let (text, end) = record[HEAD_BYTES..].split_at_mut(plain_bytes);
         let sealed = match parts {
             [only] => self.key.aead.seal_out_of_place_scatter(nonce, Aad::from(head), only, text, &[kind], end),
             _ => {
@@ -152,27 +193,35 @@ impl<W: AsyncWrite + Unpin> Sealer<W> {
                 self.key.aead.seal_in_place_scatter(nonce, Aad::from(head), text, &[kind], end)
             }
         };
-        sealed.map_err(|_| io::Error::other("the cipher refused to seal a record"))
+        sealed.map_err(|_| io::Error::other("the cipher refused to seal a record"))?;
+        // Only now it counts: plaintext that was not sealed is never written.
+        self.sealed.end = start + HEAD_BYTES + plain_bytes + 1 + TAG_BYTES;
+        self.failed = false;
+        Ok(())
     }
 
     fn seal_data(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         if self.key.used >= self.key_records {
             self.seal(HANDSHAKE, &[&KEY_UPDATE])?;
+            self.failed = true; // the old key is not to be used again, come what may
             self.key = next_key(&self.kernel, Direction::Sending)?;
+            self.failed = false;
         }
         self.seal(DATA, parts)
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.out.len() {
-            let count = ready!(Pin::new(&mut self.below).poll_write(cx, &self.out[self.written..]))?;
+        while !self.sealed.is_empty() {
+            let count = ready!(Pin::new(&mut self.below).poll_write(cx, &self.out[self.sealed.clone()]))?;
             if count == 0 {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
             }
-            self.written += count;
+            self.sealed.start += count;
         }
-        self.out.clear();
-        self.written = 0;
+        self.sealed = 0..0;
+        if !self.out.is_empty() {
+            self.buffers.give_back(std::mem::take(&mut self.out));
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -245,20 +294,43 @@ pub(super) struct Opener<R> {
     key: Key,
     kernel: SharedKernel,
     key_records: u64,
+    buffers: Buffers,
+    /// Empty while there is neither plaintext nor sealed bytes.
     buffer: Vec<u8>,
     /// Plaintext that waits for the caller: `buffer[plain]`; always before `sealed`.
     plain: std::ops::Range<usize>,
     /// Received and not opened.
     sealed: std::ops::Range<usize>,
+    /// When the record that has begun to come must be whole; made once and set anew for each that keeps us waiting.
+    late: Option<Pin<Box<Sleep>>>,
+    /// Whether `late` counts for the record at hand.
+    waiting: bool,
     ended: bool,
+    failed: Option<ErrorKind>,
 }
 
 impl<R: AsyncRead + Unpin> Opener<R> {
-    /// `early`: what came behind the handshake.
-    pub(super) fn new(below: R, key: Key, kernel: SharedKernel, key_records: u64, early: &[u8]) -> Self {
-        let mut buffer = vec![0; OPEN_BUFFER_BYTES];
-        buffer[..early.len()].copy_from_slice(early);
-        Self { below, key, kernel, key_records, buffer, plain: 0..0, sealed: 0..early.len(), ended: false }
+    /// `early`: what came behind the handshake, shorter than a buffer.
+    pub(super) fn new(below: R, key: Key, kernel: SharedKernel, key_records: u64, buffers: Buffers, early: &[u8]) -> Self {
+        let mut buffer = Vec::new();
+        if !early.is_empty() {
+            buffer = buffers.take();
+            buffer[..early.len()].copy_from_slice(early);
+        }
+        Self {
+            below,
+            key,
+            kernel,
+            key_records,
+            buffers,
+            buffer,
+            plain: 0..0,
+            sealed: 0..early.len(),
+            late: None,
+            waiting: false,
+            ended: false,
+            failed: None,
+        }
     }
 
     /// Length of the first sealed record behind its head, if its head is here.
@@ -274,6 +346,9 @@ impl<R: AsyncRead + Unpin> Opener<R> {
 
     /// Opens the first record, wholly here, into `into` if it has the room, else in place.
     fn open(&mut self, sealed_bytes: usize, into: &mut ReadBuf<'_>) -> io::Result<()> {
+        if self.key.used >= self.key_records.saturating_mul(RECEIVED_RECORDS) {
+            return Err(broken("too many records under one key"));
+        }
         let nonce = self.key.nonce()?;
         let start = self.sealed.start + HEAD_BYTES;
         // As it came, not as it should be: a head altered on the way is an altered record.
@@ -283,28 +358,28 @@ impl<R: AsyncRead + Unpin> Opener<R> {
         self.sealed.start = start + sealed_bytes;
         let record = &mut self.buffer[start..start + sealed_bytes];
         let wrong = |_| broken("a record does not open");
-        if into.remaining() >= inner_bytes {
+        let (kind, control) = if into.remaining() >= inner_bytes {
             let (text, tag) = record.split_at(inner_bytes);
             let inner = into.initialize_unfilled_to(inner_bytes);
             self.key.aead.open_separate_gather(nonce, aad, text, tag, inner).map_err(wrong)?;
             match unpad(inner)? {
-                (DATA, plain_bytes) => into.advance(plain_bytes),
-                (kind, plain_bytes) => {
-                    let control: Vec<u8> = inner[..plain_bytes].to_vec();
-                    self.control(kind, &control)?;
+                (DATA, plain_bytes) => {
+                    into.advance(plain_bytes);
+                    return Ok(());
                 }
+                (kind, plain_bytes) => (kind, inner[..plain_bytes].to_vec()),
             }
-            return Ok(());
-        }
-        let inner = self.key.aead.open_in_place(nonce, aad, record).map_err(wrong)?;
-        match unpad(inner)? {
-            (DATA, plain_bytes) => self.plain = start..start + plain_bytes,
-            (kind, plain_bytes) => {
-                let control: Vec<u8> = inner[..plain_bytes].to_vec();
-                self.control(kind, &control)?;
+        } else {
+            let inner = self.key.aead.open_in_place(nonce, aad, record).map_err(wrong)?;
+            match unpad(inner)? {
+                (DATA, plain_bytes) => {
+                    self.plain = start..start + plain_bytes;
+                    return Ok(());
+                }
+                (kind, plain_bytes) => (kind, inner[..plain_bytes].to_vec()),
             }
-        }
-        Ok(())
+        };
+        self.control(kind, &control)
     }
 
     fn control(&mut self, kind: u8, body: &[u8]) -> io::Result<()> {
@@ -328,29 +403,47 @@ impl<R: AsyncRead + Unpin> Opener<R> {
 
     /// Makes room behind what is sealed and fills it. Zero bytes: the connection ended.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.sealed.is_empty() {
-            self.sealed = 0..0;
-        } else if self.buffer.len() - self.sealed.end < OPEN_BUFFER_BYTES / 2 {
-            // At most one record that is not whole yet.
+        if self.buffer.is_empty() {
+            self.buffer = self.buffers.take();
+        }
+        if self.sealed.start > 0 {
+            // At most one record that is not whole yet, or what came behind the handshake.
             self.buffer.copy_within(self.sealed.clone(), 0);
             self.sealed = 0..self.sealed.len();
         }
         let mut room = ReadBuf::new(&mut self.buffer[self.sealed.end..]);
-        ready!(Pin::new(&mut self.below).poll_read(cx, &mut room))?;
+        let poll = Pin::new(&mut self.below).poll_read(cx, &mut room);
         let count = room.filled().len();
         self.sealed.end += count;
-        Poll::Ready(Ok(count))
+        match poll {
+            Poll::Ready(result) => Poll::Ready(result.map(|()| count)),
+            Poll::Pending if self.sealed.is_empty() => {
+                self.rest();
+                Poll::Pending
+            }
+            Poll::Pending => self.poll_late(cx),
+        }
     }
-}
 
-/// Kind and length of what a record holds; it ends with its kind and any number of zeros.
-fn unpad(inner: &[u8]) -> io::Result<(u8, usize)> {
-    let kind_at = inner.iter().rposition(|&byte| byte != 0).ok_or_else(|| broken("a record of nothing"))?;
-    Ok((inner[kind_at], kind_at))
-}
+    /// Gives up on a record that takes too long to come.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(RECORD_MAX)));
+        if !std::mem::replace(&mut self.waiting, true) {
+            late.as_mut().reset(Instant::now() + RECORD_MAX);
+        }
+        ready!(late.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "a record that does not come to its end")))
+    }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Opener<R> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// An idle link has no buffer.
+    fn rest(&mut self) {
+        (self.plain, self.sealed) = (0..0, 0..0);
+        if !self.buffer.is_empty() {
+            self.buffers.give_back(std::mem::take(&mut self.buffer));
+        }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let had = into.filled().len();
         loop {
             self.give(into);
@@ -359,7 +452,10 @@ impl<R: AsyncRead + Unpin> AsyncRead for Opener<R> {
             }
             // From here on no plaintext waits.
             match self.first()? {
-                Some(sealed_bytes) if self.sealed.len() >= HEAD_BYTES + sealed_bytes => self.open(sealed_bytes, into)?,
+                Some(sealed_bytes) if self.sealed.len() >= HEAD_BYTES + sealed_bytes => {
+                    self.waiting = false;
+                    self.open(sealed_bytes, into)?;
+                }
                 _ if into.filled().len() > had => return Poll::Ready(Ok(())),
                 _ => {
                     if ready!(self.poll_fill(cx))? == 0 {
@@ -370,3 +466,47 @@ impl<R: AsyncRead + Unpin> AsyncRead for Opener<R> {
         }
     }
 }
+
+/// Kind and length of what a record holds; it ends with its kind and any number of zeros. One that holds nothing is not for us.
+fn unpad(inner: &[u8]) -> io::Result<(u8, usize)> {
+    match inner.iter().rposition(|&byte| byte != 0) {
+        Some(kind_at) if kind_at > 0 => Ok((inner[kind_at], kind_at)),
+        _ => Err(broken("a record of nothing")),
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Opener<R> {
+    /// After an error there are only errors: what stands behind a record that did not open is never looked at. What was opened before it
+    /// in the same call is given first.
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(io::Error::new(kind, "the link has failed")));
+        }
+        let had = into.filled().len();
+        let poll = self.poll_open(cx, into);
+        if let Poll::Ready(Err(error)) = &poll {
+            self.failed = Some(error.kind());
+            self.rest();
+            if into.filled().len() > had {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        poll
+    }
+}
+
+impl<R> Drop for Opener<R> {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+impl<W> Drop for Sealer<W> {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.out));
+    }
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

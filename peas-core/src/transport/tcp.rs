@@ -6,8 +6,9 @@
 //! The accept loop survives a machine that runs out of descriptors: it keeps one spare, gives it up to take the next connection and hang
 //! up on it (else the connection would stay and the kernel report it again at once), and pauses, longer each time.
 
+use super::buffers::Buffers;
 use super::frames::{FrameReader, FrameWriter};
-use super::gate::{Gate, Place};
+use super::gate::{Gate, Place, places};
 use super::record::{KEY_RECORDS, Opener, Sealer};
 use super::streams::{ClearReader, Inbound, NoSignal, Outbound, TcpInbound, TcpOutbound};
 use super::tls::{Cover, Proven, Secrets, Tls};
@@ -51,6 +52,7 @@ pub struct TcpOptions {
 pub struct TcpTransport {
     tls: Tls,
     listener: Option<Listener>,
+    buffers: Buffers,
 }
 
 #[derive(Debug)]
@@ -69,10 +71,10 @@ impl TcpTransport {
     /// What the system says about the listen address.
     pub fn new(identity: &Identity, options: &TcpOptions) -> io::Result<Self> {
         let listener = options.listen.map(Listener::bind).transpose()?;
-        Ok(Self { tls: Tls::new(identity, options.plain), listener })
+        Ok(Self { tls: Tls::new(identity, options.plain), listener, buffers: Buffers::default() })
     }
 
-    fn link(proven: Proven, addr: SocketAddr) -> LinkOf<Self> {
+    fn link(&self, proven: Proven, addr: SocketAddr) -> LinkOf<Self> {
         let (inbound, outbound) = proven.stream.into_split();
         let outbound = NoSignal(outbound);
         let (inbound, outbound) = match proven.cover {
@@ -80,8 +82,9 @@ impl TcpTransport {
             Cover::Sealed(secrets) => {
                 let Secrets { sending, receiving, kernel } = *secrets;
                 let kernel = Arc::new(Mutex::new(kernel));
-                let opener = Opener::new(inbound, receiving, kernel.clone(), KEY_RECORDS, &proven.early);
-                (Inbound::Sealed(Box::new(opener)), Outbound::Sealed(Box::new(Sealer::new(outbound, sending, kernel, KEY_RECORDS))))
+                let opener = Opener::new(inbound, receiving, kernel.clone(), KEY_RECORDS, self.buffers.clone(), &proven.early);
+                let sealer = Sealer::new(outbound, sending, kernel, KEY_RECORDS, self.buffers.clone());
+                (Inbound::Sealed(Box::new(opener)), Outbound::Sealed(Box::new(sealer)))
             }
         };
         let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound(outbound)));
@@ -94,7 +97,27 @@ impl TcpTransport {
 pub struct TcpRaw {
     stream: TcpStream,
     addr: SocketAddr,
-    place: Place,
+    place: Arc<Place>,
+}
+
+impl TcpRaw {
+    /// Its place in the door. Who keeps it counts the connection as a stranger beyond the handshake: until its hello.
+    pub(crate) fn place(&self) -> Arc<Place> {
+        self.place.clone()
+    }
+}
+
+/// Descriptors that this process may have open.
+#[cfg(unix)]
+pub(crate) fn descriptors_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Descriptors that this process may have open: sockets are not among them here.
+#[cfg(not(unix))]
+pub(crate) fn descriptors_max() -> usize {
+    1 << 16
 }
 
 impl Unproven for TcpRaw {
@@ -114,7 +137,7 @@ impl Transport for TcpTransport {
             tune(&stream)?;
             self.tls.connect(stream, addr, expect).await
         };
-        Ok(Self::link(timeout(within, work).await.map_err(|_| too_long())??, addr))
+        Ok(self.link(timeout(within, work).await.map_err(|_| too_long())??, addr))
     }
 
     async fn incoming(&self) -> Result<TcpRaw, LinkError> {
@@ -131,7 +154,7 @@ impl Transport for TcpTransport {
             proven = timeout(within.min(HANDSHAKE_MAX), self.tls.accept(stream)) => proven.map_err(|_| too_long())??,
             () = place.wanted() => return Err(LinkError::Handshake("too slow while others wait".into())),
         };
-        Ok(Self::link(proven, addr))
+        Ok(self.link(proven, addr))
     }
 
     fn listen_addr(&self) -> Option<SocketAddr> {
@@ -168,7 +191,7 @@ impl Listener {
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
         let addr = socket.local_addr()?;
-        Ok(Self { socket, addr, gate: Gate::new(), spare: Mutex::new(spare()) })
+        Ok(Self { socket, addr, gate: Gate::new(places(descriptors_max())), spare: Mutex::new(spare()) })
     }
 
     /// The next stranger. Errors of our machine are waited out; any other ends the listener.
@@ -177,7 +200,7 @@ impl Listener {
         let mut pause = PAUSE_MIN;
         loop {
             match self.socket.accept().await {
-                Ok((stream, addr)) => return Ok(TcpRaw { stream, addr, place }),
+                Ok((stream, addr)) => return Ok(TcpRaw { stream, addr, place: Arc::new(place) }),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                         self.hang_up_on_one();
@@ -238,8 +261,9 @@ mod tests {
         let Secrets { sending, receiving, kernel } = *secrets;
         let (inbound, outbound) = proven.stream.into_split();
         let kernel = Arc::new(Mutex::new(kernel));
-        let opener = Opener::new(inbound, receiving, kernel.clone(), receive_records, &proven.early);
-        (opener, Sealer::new(NoSignal(outbound), sending, kernel, send_records))
+        let buffers = Buffers::default();
+        let opener = Opener::new(inbound, receiving, kernel.clone(), receive_records, buffers.clone(), &proven.early);
+        (opener, Sealer::new(NoSignal(outbound), sending, kernel, send_records, buffers))
     }
 
     /// Keys change every 8 records in one direction and every 5 in the other, while both directions are busy.
@@ -296,8 +320,9 @@ mod tests {
         for plain in [false, true] {
             let (near, far) = proven(plain).await;
             SockRef::from(&near.stream).set_send_buffer_size(8192).unwrap();
-            let mut near = TcpTransport::link(near, HERE);
-            let mut far = TcpTransport::link(far, HERE);
+            let transport = TcpTransport::new(&Identity::generate(), &TcpOptions::default()).unwrap();
+            let mut near = transport.link(near, HERE);
+            let mut far = transport.link(far, HERE);
             let sending = async {
                 near.writer.message(&hello()).await.unwrap();
                 for req in 0..20 {

@@ -11,6 +11,7 @@
 //! bring it about. On a clear link an attacker on the path can alter frames, end them early, or answer in the peer's place after
 //! the handshake; the content is verified all the same.
 
+use super::buffers::BUFFER_BYTES;
 use super::keys::{AnyKey, certified, peer_of_spki};
 use super::record::{Kernel, Key, SEALED_MAX};
 use super::{Identity, LinkError};
@@ -32,6 +33,10 @@ const ALPN_SEALED: &[u8] = b"peas/1";
 const ALPN_CLEAR: &[u8] = b"peas/1-plain";
 /// 32 KiB: all that a peer may send before its key is proven. A whole handshake of ours has less than 1 KiB each way.
 const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
+/// 4 KiB are read at once, so that what comes behind a handshake is never more than this and the limit together.
+const READ_BYTES: usize = 4 << 10;
+/// It has to fit the buffer of the half that goes on with it.
+const _: () = assert!(HANDSHAKE_BYTES_MAX + READ_BYTES <= BUFFER_BYTES);
 
 /// What comes out of a handshake.
 pub(super) struct Proven {
@@ -290,8 +295,8 @@ async fn carry<T: Handshaking>(tls: &mut T, mut stream: TcpStream) -> Result<Car
                 return Err(LinkError::Handshake("the peer's handshake is too long".into()));
             }
             let before = incoming.len();
-            incoming.reserve(4 << 10);
-            if stream.read_buf(&mut (&mut incoming)).await? == 0 {
+            incoming.reserve(READ_BYTES);
+            if (&mut stream).take(READ_BYTES as u64).read_buf(&mut incoming).await? == 0 {
                 return Err(LinkError::Handshake("the peer hung up".into()));
             }
             received += incoming.len() - before;

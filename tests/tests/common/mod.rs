@@ -1,6 +1,9 @@
 //! Contents, engines and waiting, for tests with real sockets and disks.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod attackers;
+pub mod node;
+
 use peas_core::config::{CreateOptions, EngineConfig, Scope, SeedOptions};
 use peas_core::manifest::TrustContext;
 use peas_core::{Engine, Manifest, Session, Trust, TrustedManifest, session};
