@@ -34,7 +34,7 @@ class State:
         self.rng = random.Random(f"{recording.label} {seed}")
         log = recording.log
         first, last, complete = log.index_at(recording.begun_bytes), len(log.entries), recording.complete_at()
-        kind = self.rng.choice(["chance", "chance", "complete", "flush", "before flush", "before flush"] if seed % 4 else ["complete"])
+        kind = self.rng.choice(["chance", "chance", "complete", "flush", "before flush", "before flush"] if seed // 4 % 4 else ["complete"])
         if kind == "chance":
             self.point = self.rng.randint(first, last)
         elif kind == "complete":
