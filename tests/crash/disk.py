@@ -132,27 +132,24 @@ def ext4_filled(place, content, seed):
 
 
 def quota(place, content, seed):
-    """A user's quota on ext4: the disk has room, and this user has none."""
-    path, user = os.path.join(place, "quota.img"), 47_110
-    rig.make_disk("ext4", path)
-    run("tune2fs", "-O", "quota", "-Q", "usrquota", path)
+    """A quota: the file system says that it has room, and takes no more (EDQUOT). That of btrfs, as every kernel has it, and it binds root."""
+    path = os.path.join(place, "quota.img")
+    rig.make_disk("btrfs", path)
     loop = rig.Loop(path)
-    at = os.path.join(place, "quota")
-    os.makedirs(at)
-    run("mount", "-t", "ext4", "-o", "usrquota", loop.device, at)
+    mount = rig.Mount(loop.device, "btrfs", os.path.join(place, "quota"))
     try:
-        os.chmod(at, 0o777)
-        os.chmod(place, 0o755)
-        limit = lambda mib: run("setquota", "-u", str(user), "0", str(mib << 10), "0", "0", at)
-        limit(8)
-        dest = os.path.join(at, "dest")
-        peas = rig.install(content, dest, seed, prefix=["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"])
+        bound = os.path.join(mount.at, "bound")
+        run("btrfs", "quota", "enable", mount.at)
+        run("btrfs", "subvolume", "create", bound)
+        run("btrfs", "qgroup", "limit", "8M", bound)
+        dest = os.path.join(bound, "dest")
+        peas = rig.install(content, dest, seed)
         with contextlib.closing(peas):
             wrong = stands_still(peas, "disk_full")
-            limit(100)
+            run("btrfs", "qgroup", "limit", "150M", bound)
             more, took = goes_on(peas, content, dest, time.monotonic())
     finally:
-        rig.Mount.close(type("Mounted", (), {"at": at}))
+        mount.close()
         loop.close()
     return "over quota", wrong + more, took
 

@@ -5,6 +5,7 @@ use peas_core::config::CreateOptions;
 use peas_core::session::create;
 use peas_core::storage::{CommitEnd, Storage, StorageOptions};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,7 +58,11 @@ fn swap(place: &Path, outside: &Path, stop: &AtomicBool, swaps: &AtomicU64) {
 #[test]
 fn swapped_directories_lead_nowhere() {
     let dir = tempfile::tempdir().unwrap();
-    let (source, place, outside) = (dir.path().join("source"), dir.path().join("place"), dir.path().join("outside"));
+    // The outside is another file system where there is one: the swapper itself, led astray by a link that a publish has moved, can then move
+    // nothing there.
+    let memory = Path::new("/dev/shm");
+    let elsewhere = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let (source, place, outside) = (dir.path().join("source"), dir.path().join("place"), elsewhere.path().join("outside"));
     for at in 0..FILES {
         let path = source.join(format!("d{}/e{}/f{at}", at % 4, at % 3));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -67,7 +72,8 @@ fn swapped_directories_lead_nowhere() {
     for at in 0..FILES {
         let path = outside.join(format!("e{}/f{at}", at % 3));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, b"canary").unwrap();
+        fs::write(&path, b"canary").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     }
     fs::create_dir(&place).unwrap();
     let made = create(&source, &CreateOptions { piece_bytes: Some(65_536), ..Default::default() }, GO_ON).unwrap();
@@ -112,6 +118,7 @@ fn swapped_directories_lead_nowhere() {
     for at in 0..FILES {
         assert_eq!(fs::read(outside.join(format!("e{}/f{at}", at % 3))).unwrap(), b"canary", "file {at} outside");
     }
-    let names: usize = directories(&outside).iter().map(|dir| fs::read_dir(dir).unwrap().count()).sum();
-    assert_eq!(names, FILES, "nothing new outside");
+    let kinds = directories(&outside).into_iter().flat_map(|dir| fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().metadata().unwrap());
+    let files = kinds.filter(|kind| kind.is_file()).inspect(|kind| assert_eq!(kind.permissions().mode() & 0o777, 0o640)).count();
+    assert_eq!((files, directories(&outside).len()), (FILES, 3), "nothing new outside");
 }

@@ -17,8 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A content so many times the size of the file system is not going to fit, whatever is made room for.
+/// A content so many times the size of the file system is not going to fit, whatever is made room for...
 const OVERSIZE: u64 = 4;
+/// ...if it is this large: file systems below that are in memory or in tests, and are made larger in a moment.
+const OVERSIZE_BYTES_MIN: u64 = 16 << 30;
 
 /// What opening needs to know.
 pub(crate) struct Opening<'a> {
@@ -148,7 +150,8 @@ impl Opening<'_> {
     /// waited for: room can be made, and disks can grow.
     fn check_it_can_fit(&self, store: &Store) -> Result<(), Error> {
         let total = self.volume.total_bytes().unwrap_or(u64::MAX);
-        if self.pea.geometry().total_bytes() / OVERSIZE > total {
+        let needed = self.pea.geometry().total_bytes();
+        if needed >= OVERSIZE_BYTES_MIN && needed / OVERSIZE > total {
             return Err(store.failure("hold the content at", &self.name)(rustix::io::Errno::NOSPC.into()));
         }
         Ok(())

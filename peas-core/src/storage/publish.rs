@@ -135,6 +135,9 @@ impl Store {
         #[cfg(any(test, feature = "planted"))]
         if self.planted == super::planted::Planted::RemoveBeforeRename && there.is_some() {
             remove_tree(&*self.volume, dest).map_err(self.failure("remove", dest))?;
+            // Long enough for a kill from outside to hit.
+            #[cfg(all(feature = "planted", not(test)))]
+            std::thread::sleep(std::time::Duration::from_millis(300));
             return self.volume.rename(new, dest).map_err(self.failure("rename", dest));
         }
         match (there, self.pea.is_single_file()) {
