@@ -118,7 +118,8 @@ fn swapped_directories_lead_nowhere() {
     for at in 0..FILES {
         assert_eq!(fs::read(outside.join(format!("e{}/f{at}", at % 3))).unwrap(), b"canary", "file {at} outside");
     }
-    let kinds = directories(&outside).into_iter().flat_map(|dir| fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().metadata().unwrap());
+    let kinds =
+        directories(&outside).into_iter().flat_map(|dir| fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().metadata().unwrap());
     let files = kinds.filter(|kind| kind.is_file()).inspect(|kind| assert_eq!(kind.permissions().mode() & 0o777, 0o640)).count();
     assert_eq!((files, directories(&outside).len()), (FILES, 3), "nothing new outside");
 }
