@@ -172,7 +172,7 @@ fn mutated(round: u64, right: &[u8], fixture: &Fixture) -> Vec<u8> {
         // Another version of the format, with right checksums.
         3 => {
             let at = bytes.windows(12).position(|part| part == b"peas journal").unwrap() + 13;
-            bytes[at] = chance[1].max(1) ^ bytes[at];
+            bytes[at] ^= chance[1].max(1);
             let length = u32::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
             let checksum = crc32fast::hash(&bytes[8..8 + length]).to_le_bytes();
             bytes[4..8].copy_from_slice(&checksum);
