@@ -336,3 +336,60 @@ fn pea_files_are_written_whole_and_read_within_bounds() {
     fs::File::create(&path).unwrap().set_len(100 << 20).unwrap();
     assert!(matches!(read_pea(&path), Err(Error::Content { .. })));
 }
+
+/// The bug: the lock was named after the content, so two peas could be installed at one destination at once, the one over the other.
+#[test]
+fn two_peas_at_one_destination_see_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other, dest) = (dir.path().join("one"), dir.path().join("other"), dir.path().join("dest"));
+    make_tree(&one, 1);
+    make_tree(&other, 2);
+    let (pea, other_pea) = (pea_of(&one), pea_of(&other));
+    let opened = open(&pea, &dest);
+    assert!(matches!(Storage::open_install(other_pea.clone(), &dest, &options(), GO_ON), Err(Error::Busy { .. })));
+    open(&other_pea, &dir.path().join("elsewhere"));
+    fill(&opened, &pea, &content_of(&pea, &one));
+    publish(&opened.storage).unwrap();
+    let second = open(&other_pea, &dest);
+    fill(&second, &other_pea, &content_of(&other_pea, &other));
+    publish(&second.storage).unwrap();
+    assert_eq!(content_of(&other_pea, &dest), content_of(&other_pea, &other));
+}
+
+/// Files of a version before that nobody touched go, on a real disk with real marks; what the user made or changed stays.
+#[test]
+fn an_update_tells_what_is_the_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, dest) = (dir.path().join("source"), dir.path().join("dest"));
+    make_tree(&source, 1);
+    for (name, bytes) in [("gone", 4_000), ("data/gone", 10), ("data/settings", 20), ("old/deep/file", 7)] {
+        fs::create_dir_all(source.join(name).parent().unwrap()).unwrap();
+        fs::write(source.join(name), noise(bytes, bytes as usize)).unwrap();
+    }
+    std::os::unix::fs::symlink("gone", source.join("way")).unwrap();
+    let pea = pea_of(&source);
+    let first = open(&pea, &dest);
+    fill(&first, &pea, &content_of(&pea, &source));
+    publish(&first.storage).unwrap();
+    assert!(first.storage.close(Duration::from_secs(10)));
+
+    fs::write(dest.join("data/settings"), noise(99, 20)).unwrap();
+    fs::create_dir_all(dest.join("saves/1")).unwrap();
+    fs::write(dest.join("saves/1/game"), b"mine").unwrap();
+    for gone in ["gone", "data/gone", "data/settings", "way"] {
+        fs::remove_file(source.join(gone)).unwrap();
+    }
+    fs::remove_dir_all(source.join("old")).unwrap();
+    fs::write(source.join("data/deep/small"), b"another version").unwrap();
+    let pea = pea_of(&source);
+    let second = open(&pea, &dest);
+    fill(&second, &pea, &content_of(&pea, &source));
+    publish(&second.storage).unwrap();
+    assert_eq!(content_of(&pea, &dest), content_of(&pea, &source));
+    for gone in ["gone", "data/gone", "way", "old"] {
+        assert!(dest.join(gone).symlink_metadata().is_err(), "{gone} went with its version");
+    }
+    assert_eq!(fs::read(dest.join("data/settings")).unwrap(), noise(99, 20), "changed by the user, in the same size");
+    assert_eq!(fs::read(dest.join("saves/1/game")).unwrap(), b"mine");
+    assert_eq!(leftovers(dir.path()), Vec::<String>::new());
+}

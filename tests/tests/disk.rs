@@ -1,10 +1,13 @@
 //! A disk that is full: the session stands still, says why, and goes on by itself. Runs in a mount namespace of its own, on a small
-//! file system in memory.
+//! file system in memory. And a pea that claims more than any disk holds (THREATS F2).
 
 mod common;
 
 use common::{engine, origin, single_file, until, wait};
 use peas_core::config::{InstallOptions, SeedPolicy};
+use peas_core::manifest::{Builder, EntryKind, FileEntry};
+use peas_core::storage::{Storage, StorageOptions};
+use peas_core::unit::Geometry;
 use peas_core::{Event, PauseReason};
 use std::path::Path;
 use std::process::Command;
@@ -65,4 +68,44 @@ fn a_full_disk_is_waited_for() {
     }
     assert_eq!(after, [Event::Resumed, Event::Installed]);
     assert!(session.progress().bytes_done >= done);
+}
+
+/// A content of 2 TiB less a piece, which nobody has to have: made of hashes alone.
+fn bomb() -> Vec<u8> {
+    let piece_bytes = 16 << 20;
+    let geometry = Geometry::new(131_071 * u64::from(piece_bytes), piece_bytes).unwrap();
+    let kind = |offset, bytes| EntryKind::File { offset, bytes, executable: false, hash: [7; 32] };
+    let entries = vec![
+        FileEntry { path: "large".into(), kind: kind(0, geometry.total_bytes() - 1) },
+        FileEntry { path: "small".into(), kind: kind(geometry.total_bytes() - 1, 1) },
+    ];
+    let builder = Builder {
+        name: "bomb".into(),
+        geometry,
+        single_file: false,
+        entries,
+        piece_cvs: vec![[9; 32]; geometry.piece_count() as usize],
+        owners: vec![],
+        web: vec![],
+        channel: String::new(),
+        release: 0,
+        created_unix_s: 0,
+        expires_unix_s: 0,
+    };
+    builder.build(&[]).unwrap()
+}
+
+#[test]
+fn a_content_of_many_disks_is_refused_and_costs_nothing() {
+    if elsewhere("a_content_of_many_disks_is_refused_and_costs_nothing", "48m") {
+        return;
+    }
+    let place = std::env::var(PLACE).unwrap();
+    let pea = common::trusted(&bomb());
+    let options = StorageOptions { threads: 1, pooled_bytes_max: 1 << 20 };
+    let begun = std::time::Instant::now();
+    let refused = Storage::open_install(pea, &Path::new(&place).join("out"), &options, &|_, _| true).err().unwrap();
+    println!("refused after {:?}: {refused}", begun.elapsed());
+    assert_eq!(refused.code(), 4);
+    assert_eq!(std::fs::read_dir(place).unwrap().count(), 0, "nothing was written");
 }

@@ -45,6 +45,11 @@ pub fn run(args: StatusArgs) -> Result<(), Failure> {
     ))
 }
 
+/// Whether an install to this place, now or broken off, has a folder beside it.
+pub fn is_unfinished(place: &Path) -> bool {
+    !unfinished(place).is_empty()
+}
+
 /// Staging folders, beside this place, of installs that write to it.
 fn unfinished(place: &Path) -> Vec<(PathBuf, Value)> {
     let place = absolute(place);

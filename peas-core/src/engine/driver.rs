@@ -143,8 +143,8 @@ impl Driver {
     }
 
     /// Runs until the session is over. Not to be dropped half-way: `finish` follows.
-    pub(super) async fn run(&mut self, installed: bool) -> Exit {
-        self.begin(installed);
+    pub(super) async fn run(&mut self, installed: bool, room_short: Option<u64>) -> Exit {
+        self.begin(installed, room_short);
         let token = self.token.clone();
         loop {
             if let Some(exit) = self.tend() {
@@ -384,6 +384,7 @@ impl Driver {
             Report::WebUp { link } => self.web_up(link),
             Report::WebDown { link, why } => self.web_down(link, &why),
             Report::WebLied { link } => self.web_lied(link),
+            Report::DiskProbed(end) => self.disk_probed(end),
             Report::Published(end) => self.published(end),
             Report::Resolved(resolved) => {
                 self.bootstrap.resolved(resolved.clone());
@@ -424,7 +425,10 @@ impl Driver {
             }
             CommitEnd::Unwritten(error) => {
                 self.works.assembly.reopened(piece);
-                self.disk_refused(&error);
+                match error {
+                    crate::Error::Content { .. } => self.leave_alone(),
+                    error => self.disk_refused(&error),
+                }
                 FetchEnd::Unwritten
             }
         };

@@ -13,7 +13,6 @@ use crate::storage::PublishError;
 use crate::swarm::{Input, Order};
 use crate::unit::{Span, Time};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -47,12 +46,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Grace of one that was cancelled: for the goodbye and the journal.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
-/// How often a disk that refused is tried again: first and at most.
-const PROBE_FIRST: Span = Span::ms(500);
-const PROBE_MAX: Span = Span::s(8);
+/// How often a disk that refused is asked whether it takes writes again: a small write that costs the network nothing.
+const PROBE_EVERY: Span = Span::ms(500);
 
-/// Room on a full disk that makes another try worth it.
-const ROOM_BYTES: u64 = 32 << 20;
+/// Longest wait after a disk that took the small write and then refused a piece once more.
+const PROBE_MAX: Span = Span::s(8);
 
 /// How often the picture for the host is renewed, and how often when nothing happens.
 const SHOW_EVERY: Span = Span::ms(100);
@@ -74,6 +72,8 @@ pub(super) struct Trouble {
     probe_at: Time,
     wait: Span,
     held_back: bool,
+    /// The disk is being asked.
+    asking: bool,
 }
 
 /// Why the driver's loop ended.
@@ -100,6 +100,8 @@ pub(super) struct Life {
     publishing: bool,
     host_paused: bool,
     trouble: Option<Trouble>,
+    /// A file was changed by somebody else: no more repairs.
+    left_alone: bool,
     leaving: Option<Leaving>,
     whole_at: Option<Time>,
     served_at: Time,
@@ -123,6 +125,7 @@ impl Life {
             publishing: false,
             host_paused: false,
             trouble: None,
+            left_alone: false,
             leaving: None,
             whole_at: None,
             served_at: Time::ZERO,
@@ -151,10 +154,15 @@ impl Life {
 
 impl Driver {
     /// First words: what the disk holds and what the host asked for.
-    pub(super) fn begin(&mut self, installed: bool) {
+    pub(super) fn begin(&mut self, installed: bool, room_short: Option<u64>) {
         self.face().emit(Event::Started { bytes_reused: self.life.bytes_reused });
         self.heed_wish();
         match (self.life.installing, installed) {
+            // What does not fit is not begun: the disk would be full to the brim, and everybody else on it would stand still, too.
+            (true, false) if room_short.is_some() => {
+                let full = std::io::ErrorKind::StorageFull.into();
+                self.disk_refused(&Error::Storage { op: "write", path: self.works.storage.dest(), source: full });
+            }
             (true, false) => {}
             (true, true) => self.installed(),
             (false, _) => {
@@ -282,15 +290,16 @@ impl Driver {
 
     /// A write failed: nothing more is fetched until the disk takes writes again.
     pub(super) fn disk_refused(&mut self, error: &Error) {
-        let reason = if error.code() == 4 { PauseReason::DiskFull } else { PauseReason::DiskError };
+        let reason = pause_reason(error);
         let now = self.clock.now();
         let known = self.life.trouble.as_ref();
-        let wait = known.map_or(PROBE_FIRST, |trouble| match trouble.held_back {
+        let wait = known.map_or(PROBE_EVERY, |trouble| match trouble.held_back {
             true => trouble.wait,
             false => Span((trouble.wait.0 * 2).min(PROBE_MAX.0)),
         });
-        let (told, held_back) = known.map_or((None, false), |trouble| (Some(trouble.reason), trouble.held_back));
-        self.life.trouble = Some(Trouble { reason, probe_at: now + wait, wait, held_back: true });
+        let (told, held_back, asking) =
+            known.map_or((None, false, false), |trouble| (Some(trouble.reason), trouble.held_back, trouble.asking));
+        self.life.trouble = Some(Trouble { reason, probe_at: now + wait, wait, held_back: true, asking });
         if !held_back {
             self.feed(Input::Order(Order::HoldFetches));
         }
@@ -299,10 +308,18 @@ impl Driver {
         }
     }
 
+    /// Somebody changed a file under us: it is theirs now. What is wrong in it is not served, and nothing is fetched for it again and
+    /// again that could never be written.
+    pub(super) fn leave_alone(&mut self) {
+        if !std::mem::replace(&mut self.life.left_alone, true) {
+            self.feed(Input::Order(Order::HoldFetches));
+        }
+    }
+
     /// A write went well.
     pub(super) fn disk_took(&mut self) {
         let Some(trouble) = self.life.trouble.take() else { return };
-        if trouble.held_back {
+        if trouble.held_back && !self.life.left_alone {
             self.feed(Input::Order(Order::ReleaseFetches));
         }
         self.face().emit(Event::Resumed);
@@ -313,18 +330,41 @@ impl Driver {
         if trouble.probe_at > now {
             return;
         }
-        trouble.probe_at = now + trouble.wait;
-        if !trouble.held_back || (trouble.reason == PauseReason::DiskFull && !has_room(&self.works.storage.dest())) {
+        trouble.probe_at = now + PROBE_EVERY;
+        if !trouble.held_back || trouble.asking {
             return;
         }
-        if self.swarm.held().is_full() {
-            // Only the publishing is missing: it is the probe.
-            self.disk_took();
-        } else {
-            // The next piece is the probe: its commit says whether the trouble is over.
-            trouble.held_back = false;
-            trouble.probe_at = now + PROBE_MAX;
-            self.feed(Input::Order(Order::ReleaseFetches));
+        // When the channel is brim-full, the next turn asks.
+        let Ok(slot) = self.works.reports.clone().try_reserve_owned() else { return };
+        trouble.asking = true;
+        self.works.storage.probe(Box::new(move |end| drop(slot.send(Report::DiskProbed(end)))));
+    }
+
+    /// The disk's answer to a probe.
+    pub(super) fn disk_probed(&mut self, end: Result<(), Error>) {
+        let now = self.clock.now();
+        let Some(trouble) = &mut self.life.trouble else { return };
+        trouble.asking = false;
+        match end {
+            Err(error) => {
+                // The cause may have become another.
+                let reason = pause_reason(&error);
+                if std::mem::replace(&mut trouble.reason, reason) != reason {
+                    self.face().emit(Event::Paused(reason));
+                }
+            }
+            Ok(()) if !trouble.held_back => {}
+            // Only the publishing is missing: it is the real test.
+            Ok(()) if self.swarm.held().is_full() => self.disk_took(),
+            Ok(()) => {
+                // The next piece is the real test: its commit says whether the trouble is over.
+                trouble.held_back = false;
+                trouble.probe_at = now + PROBE_MAX;
+                if self.life.left_alone {
+                    return;
+                }
+                self.feed(Input::Order(Order::ReleaseFetches));
+            }
         }
     }
 
@@ -428,15 +468,6 @@ impl Driver {
     }
 }
 
-/// Whether the file system of a place has room again.
-#[cfg(unix)]
-fn has_room(dest: &Path) -> bool {
-    let Some(there) = dest.ancestors().find(|dir| dir.exists()) else { return true };
-    // A file system that does not say is tried.
-    rustix::fs::statvfs(there).map_or(true, |stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= ROOM_BYTES)
-}
-
-#[cfg(not(unix))]
-fn has_room(_: &Path) -> bool {
-    true
+fn pause_reason(error: &Error) -> PauseReason {
+    if error.code() == 4 { PauseReason::DiskFull } else { PauseReason::DiskError }
 }

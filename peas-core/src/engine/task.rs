@@ -176,7 +176,7 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending
     let remembered = shared.state_dir.as_ref().map(|dir| Remembered::new(dir, task.pea.id()));
     let mut driver = Driver::new(shared, handle, task, lock, &opened, remembered.as_ref(), wish);
     let _guard = driver.token.clone().drop_guard();
-    let exit = driver.run(opened.installed).await;
+    let exit = driver.run(opened.installed, opened.room_short).await;
     driver.finish(exit, opened.storage, remembered).await
 }
 

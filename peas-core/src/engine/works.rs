@@ -41,6 +41,8 @@ pub(super) enum Report {
     DialFailed { addr: SocketAddr },
     /// A peer answers at this address.
     Probed { addr: SocketAddr, peer: PeerId },
+    /// A disk that had refused takes writes again, or not.
+    DiskProbed(Result<(), crate::Error>),
     /// The content is under its final name, or not.
     Published(Result<(), PublishError>),
     /// Host names were looked up.

@@ -1,7 +1,7 @@
-//! What lies in an old tree and is not the content's: settings, saved games, files of a version before.
+//! What lies in an old tree and is the user's: settings, saved games, files of the content that somebody changed and that it has no more.
 //!
 //! An update gives each of these a second name in the new tree before the names change, so that nothing is lost with the old
-//! tree. Where a file system or its rules allow no second name, the file is copied. What cannot have a place in the new tree, because the
+//! tree. What an earlier installation put there and nobody changed (`mark.rs`) goes with the old tree. Where a file system or its rules allow no second name, the file is copied. What cannot have a place in the new tree, because the
 //! content has another kind of entry there, is an error before anything is fetched.
 
 use super::store::Store;
@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 impl Store {
-    /// Everything beneath `old` that the content does not know, directories before what is in them. Errors: `Content` when the
+    /// Everything beneath `old` that is the user's and that the content does not name, directories before what is in them. Errors: `Content` when the
     /// content has no place for it.
     pub fn foreign(&self, old: &Path) -> Result<Vec<(PathBuf, Kind)>, Error> {
         let is_dir = |kind: &EntryKind| matches!(kind, EntryKind::Directory);
@@ -33,6 +33,8 @@ impl Store {
                     }
                     // A directory that is a file now may hold nothing but old content - or it may not: judged at its files.
                     dirs.push(path);
+                } else if !ours.contains(path.as_path()) && self.is_marked(&join(old, &path), kind) {
+                    // Of a version before: it goes.
                 } else if below_ours || our_dirs.contains(path.as_path()) {
                     let what = "would be lost: the content has another kind of entry at this place; move it away first";
                     return Err(Error::Content { path: self.root.join(join(old, &path)), what: what.into() });
@@ -41,10 +43,17 @@ impl Store {
                 }
             }
         }
+        // A directory that an installation made stays for what is kept in it.
+        let kept: HashSet<PathBuf> = found
+            .iter()
+            .filter(|(path, kind)| *kind != Kind::Directory || !self.is_marked(&join(old, path), Kind::Directory))
+            .flat_map(|(path, _)| path.ancestors().map(Path::to_path_buf))
+            .collect();
+        found.retain(|(path, kind)| *kind != Kind::Directory || kept.contains(path));
         Ok(found)
     }
 
-    /// Gives everything in the old tree that the content does not know a place in the new one. What is there already stays.
+    /// Gives everything in the old tree that is the user's a place in the new one. What is there already stays.
     pub fn carry_over(&self, old: &Path, new: &Path) -> Result<(), Error> {
         for (path, kind) in self.foreign(old)? {
             let (from, to) = (join(old, &path), join(new, &path));

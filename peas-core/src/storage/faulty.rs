@@ -35,6 +35,9 @@ struct Machine {
     no_links: bool,
     locked: Vec<PathBuf>,
     free_bytes: u64,
+    total_bytes: u64,
+    marks: BTreeMap<Ino, Vec<u8>>,
+    transfer_max: usize,
 }
 
 /// The volume. Clones are the same machine.
@@ -62,6 +65,9 @@ impl FaultyVolume {
             no_links: false,
             locked: Vec::new(),
             free_bytes: u64::MAX,
+            total_bytes: u64::MAX,
+            marks: BTreeMap::new(),
+            transfer_max: usize::MAX,
         })))
     }
 
@@ -83,6 +89,9 @@ impl FaultyVolume {
             no_links: m.no_links,
             locked: Vec::new(),
             free_bytes: m.free_bytes,
+            total_bytes: m.total_bytes,
+            marks: m.marks.clone(),
+            transfer_max: m.transfer_max,
         })))
     }
 
@@ -109,6 +118,41 @@ impl FaultyVolume {
 
     pub fn set_free_bytes(&self, bytes: u64) {
         self.machine().free_bytes = bytes;
+    }
+
+    pub fn set_total_bytes(&self, bytes: u64) {
+        self.machine().total_bytes = bytes;
+    }
+
+    /// Reads and writes move at most this many bytes at once.
+    pub fn short_transfers(&self, bytes: usize) {
+        self.machine().transfer_max = bytes;
+    }
+
+    pub fn forget_marks(&self) {
+        self.machine().marks.clear();
+    }
+
+    /// Shows the other's tree, none of which is durable.
+    pub fn copy_unsynced(&self, other: &Self) {
+        let (mut m, other) = (self.machine(), other.machine());
+        m.live = other.live.clone();
+        m.marks = other.marks.clone();
+        m.next_ino = other.next_ino;
+        for (&ino, node) in &other.live.0 {
+            let change = match node {
+                Node::File(bytes) => {
+                    m.durable.0.insert(ino, Node::File(Vec::new()));
+                    m.waiting.push(Change::Write { ino, offset: 0, bytes: bytes.clone() });
+                    continue;
+                }
+                Node::Directory(names) => names.iter().map(|(name, &at)| Change::Name { dir: ino, name: name.clone(), ino: at }).collect(),
+                Node::Symlink(_) => Vec::new(),
+            };
+            let empty = if let Node::Directory(_) = node { Node::Directory(BTreeMap::new()) } else { node.clone() };
+            m.durable.0.insert(ino, empty);
+            m.waiting.extend(change);
+        }
     }
 
     pub fn waiting(&self) -> usize {
@@ -262,13 +306,14 @@ impl VolumeFile for FaultyFile {
         let m = self.volume.enter(false)?;
         let Some(Node::File(data)) = m.live.0.get(&self.ino) else { return Err(errno(Errno::IO)) };
         let from = data.get(offset as usize..).unwrap_or_default();
-        let count = from.len().min(buf.len());
+        let count = from.len().min(buf.len()).min(m.transfer_max);
         buf[..count].copy_from_slice(&from[..count]);
         Ok(count)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut m = self.volume.enter(true)?;
+        let bytes = &bytes[..bytes.len().min(m.transfer_max)];
         m.change(Change::Write { ino: self.ino, offset, bytes: bytes.to_vec() });
         Ok(bytes.len())
     }
@@ -426,6 +471,24 @@ impl Volume for FaultyVolume {
 
     fn free_bytes(&self) -> io::Result<u64> {
         Ok(self.enter(false)?.free_bytes)
+    }
+
+    fn total_bytes(&self) -> io::Result<u64> {
+        Ok(self.enter(false)?.total_bytes)
+    }
+
+    fn set_mark(&self, path: &Path, mark: &[u8]) -> io::Result<()> {
+        let mut m = self.enter(true)?;
+        let ino = m.find(path)?;
+        // Durable at once: a mark that is lost makes a file the user's, which harms nothing.
+        m.marks.insert(ino, mark.to_vec());
+        Ok(())
+    }
+
+    fn mark(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let m = self.enter(false)?;
+        let ino = m.find(path)?;
+        Ok(m.marks.get(&ino).cloned())
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {

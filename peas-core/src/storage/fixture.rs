@@ -89,6 +89,11 @@ pub(crate) fn mixed(seed: u64) -> Fixture {
     )
 }
 
+/// Four pieces, and one of each kind of entry: as few calls as an installation can have.
+pub(crate) fn small(seed: u64) -> Fixture {
+    folder(&[("a/one", noise(seed, 3_000)), ("big", noise(seed + 2, 200_000))], &[("link", EntryKind::Symlink { target: "a/one".into() })])
+}
+
 /// A single file of four pieces.
 pub(crate) fn single(seed: u64) -> Fixture {
     let bytes = noise(seed, 3 * PIECE_BYTES_MIN as usize + 100);

@@ -64,6 +64,13 @@ pub(crate) fn parse(bytes: &[u8], pea: PeaId, geometry: &Geometry) -> Option<Con
     Some(contents)
 }
 
+/// Of any content's journal: the inode of its staged folder, if it says that all was complete.
+pub(crate) fn completed(bytes: &[u8]) -> Option<u64> {
+    let mut rest = bytes;
+    let Record::Start { data_inode, .. } = next_record(&mut rest)? else { return None };
+    std::iter::from_fn(|| next_record(&mut rest)).any(|record| record == Record::Complete).then_some(data_inode)
+}
+
 fn next_record(rest: &mut &[u8]) -> Option<Record> {
     let (length, after) = rest.split_first_chunk::<4>()?;
     let (checksum, after) = after.split_first_chunk::<4>()?;

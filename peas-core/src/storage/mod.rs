@@ -6,13 +6,19 @@
 //! nothing outside the destination and its staging directory is touched.
 //!
 //! Beside the destination lies, until the content is whole, `.peas-<id>-<name>`: `data` (the files, under their relative
-//! paths), `journal`, `lock`, and `state.json` for people. Tasks: the threads of `workers.rs`, which end with the last handle or at
+//! paths), `journal`, `lock`, and `state.json` for people; and `.peas-<name>.lock`, so that one destination has one writer,
+//! whatever it writes. Tasks: the threads of `workers.rs`, which end with the last handle or at
 //! [`Storage::close`]. What to fetch and when to give up is decided elsewhere.
 
 mod carry;
 mod files;
 pub(crate) mod journal;
+mod leftover;
+mod lock;
+mod mark;
 mod open;
+#[cfg(any(test, feature = "planted"))]
+mod planted;
 mod pool;
 mod publish;
 mod real;
@@ -31,6 +37,10 @@ mod faulty;
 mod faulty_nodes;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod trouble_tests;
+#[cfg(test)]
+mod versions_tests;
 #[cfg(test)]
 mod volume_tests;
 
@@ -78,7 +88,7 @@ pub struct Opened {
     pub bytes_reused: u64,
     /// The content is already installed under its final name, whole and verified: nothing to publish.
     pub installed: bool,
-    /// Bytes that the disk lacks for what is missing; `None`: there is room, as far as anybody can say.
+    /// Bytes that the disk lacks for what is missing; `None`: there is room, as far as anybody can say. Whoever fetches waits for it.
     pub room_short: Option<u64>,
 }
 
@@ -131,8 +141,8 @@ pub enum PublishError {
 impl Storage {
     /// For installing at `dest` (a file's path for a single-file content, a folder's for others); missing parents are made, and a
     /// link at `dest` itself is followed. Blocking: checks what is there; `on_bytes` as in `session::create` (false stops with
-    /// `Error::Cancelled`). Errors: `Busy` when somebody else installs the same content there, `Content` when a thing of another kind is in the
-    /// way, `Storage` for the machine.
+    /// `Error::Cancelled`). Errors: `Busy` when somebody else installs there, `Content` when a thing of another kind is in the
+    /// way, `Storage` for the machine; with `StorageFull` and nothing written when the content is many times what the file system can hold.
     pub fn open_install(
         pea: Arc<TrustedManifest>,
         dest: &Path,
@@ -194,9 +204,10 @@ impl Storage {
         self.store().root.join(&self.store().target.base)
     }
 
-    /// Whether the disk would take another piece now: asked before going on after a full disk. A quick question to the file system.
-    pub fn has_room(&self) -> bool {
-        self.store().has_room()
+    /// Asks the disk, after it refused: whether there is room for another piece, and whether a write of some size reaches it. On a
+    /// storage thread.
+    pub fn probe(&self, done: Box<dyn FnOnce(Result<(), Error>) + Send>) {
+        self.submit(done, Store::probe, Err(Error::Closed));
     }
 
     fn store(&self) -> &Store {
@@ -243,6 +254,18 @@ fn start(found: Found, options: &StorageOptions) -> Result<Opened, Error> {
     Ok(Opened { storage, held, bytes_reused: found.bytes_reused, installed: found.installed, room_short: found.room_short })
 }
 
+/// Makes a directory and those above it, each durable under its name: a content that is there after a crash in a folder that is not is
+/// lost all the same.
+fn make_parents(dir: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    std::fs::create_dir_all(dir)?;
+    for made in missing.into_iter().rev() {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(above)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// What to do about a path that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
@@ -262,7 +285,7 @@ pub(crate) fn resolve(path: &Path, missing: Missing) -> Result<(PathBuf, PathBuf
             }
             let name = path.file_name().ok_or_else(|| Error::Misuse(format!("{}: has no last component", path.display())))?;
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            std::fs::create_dir_all(parent).map_err(|source| failure("make the folder of", source))?;
+            make_parents(parent).map_err(|source| failure("make the folder of", source))?;
             parent.canonicalize().map_err(|source| failure("find", source))?.join(name)
         }
         Err(source) => return Err(failure("find", source)),

@@ -9,13 +9,18 @@ use super::pool::Pool;
 use super::reuse;
 use super::scan::{Meter, each_piece};
 use super::store::{Place, State, Store, map_of};
-use super::volume::{Kind, LockGuard, Stat, Volume, is_missing, kind_at, remove_tree};
+use super::volume::{Kind, Stat, Volume, kind_at, remove_tree};
 use crate::manifest::{EntryKind, TrustedManifest};
 use crate::unit::{PieceIdx, PieceSet};
 use crate::{Error, hash};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// A content so many times the size of the file system is not going to fit, whatever is made room for...
+const OVERSIZE: u64 = 4;
+/// ...if it is this large: file systems below that are in memory or in tests, and are made larger in a moment.
+const OVERSIZE_BYTES_MIN: u64 = 16 << 30;
 
 /// What opening needs to know.
 pub(crate) struct Opening<'a> {
@@ -41,13 +46,15 @@ pub(crate) struct Found {
 }
 
 impl Opening<'_> {
+    /// What tells destinations beside each other apart, in the names of what lies there meanwhile.
+    pub(super) fn apart(&self) -> String {
+        format!("{:08x}", crc32fast::hash(self.name.as_os_str().as_encoded_bytes()))
+    }
+
     fn store(&self, place: Place) -> Store {
         let map = map_of(&self.pea);
         let geometry = self.pea.geometry();
-        let name = self.name.as_os_str().as_encoded_bytes();
-        // Two destinations beside each other stage beside each other, too.
-        let apart = crc32fast::hash(name);
-        let staging = PathBuf::from(format!(".peas-{}-{apart:08x}", &self.pea.id().to_string()[..16]));
+        let staging = PathBuf::from(format!(".peas-{}-{}", &self.pea.id().to_string()[..16], self.apart()));
         Store {
             staged: Tree::new(self.volume.clone(), staging.join("data"), map.clone()),
             target: Tree::new(self.volume.clone(), self.name.clone(), map.clone()),
@@ -55,6 +62,7 @@ impl Opening<'_> {
             volume: self.volume.clone(),
             root: self.root.clone(),
             staging,
+            leftovers: Vec::new(),
             state: Mutex::new(State {
                 place,
                 held: PieceSet::empty(geometry),
@@ -77,21 +85,28 @@ impl Opening<'_> {
             lock: Mutex::default(),
             pool: Pool::new(geometry.piece_bytes() as usize, self.pooled_bytes_max),
             cache: Default::default(),
-            #[cfg(test)]
-            planted: super::crash_tests::Planted::Nothing,
+            #[cfg(any(test, feature = "planted"))]
+            planted: super::planted::Planted::chosen(),
         }
     }
 
     /// For installing.
     pub fn install(&self) -> Result<Found, Error> {
-        let store = self.store(Place::Staged);
+        let mut store = self.store(Place::Staged);
         self.check_in_the_way(&store)?;
+        self.check_it_can_fit(&store)?;
         let mut locked = None;
-        if kind_at(&*self.volume, &store.staging).map_err(store.failure("examine", &store.staging))?.is_some() {
+        let others = self.leftovers(&store)?;
+        if !others.is_empty() || kind_at(&*self.volume, &store.staging).map_err(store.failure("examine", &store.staging))?.is_some() {
             locked = self.lock(&store)?;
         }
         if locked.is_some() {
             self.finish_switch(&store)?;
+            for other in &others {
+                if self.settle_leftover(&store, other)? {
+                    store.leftovers.push(other.clone());
+                }
+            }
         }
         let geometry = self.pea.geometry();
         let mut good_at_dest = None;
@@ -101,6 +116,7 @@ impl Opening<'_> {
             let good = self.survey(&store.target, &stats, &geometry.pieces().collect::<Vec<_>>())?;
             if good.is_full() && self.rest_is_right(&store, &stats)? {
                 *store.lock.lock().unwrap_or_else(PoisonError::into_inner) = locked;
+                self.sweep_lock();
                 return self.installed(store, stats);
             }
             good_at_dest = Some(good);
@@ -114,7 +130,12 @@ impl Opening<'_> {
         };
         *store.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
         self.recover(&store)?;
-        self.reuse(&store, &stats, good_at_dest)?;
+        self.reuse(&store, &store.target, &stats, good_at_dest)?;
+        for other in &others {
+            let tree = Tree::new(self.volume.clone(), other.join("data"), store.target.map.clone());
+            let stats = tree.stats().map_err(store.failure("examine", other))?;
+            self.reuse(&store, &tree, &stats, None)?;
+        }
         let missing: u64 = {
             let held = store.state().held.clone();
             geometry.pieces().filter(|&piece| !held.contains(piece)).map(|piece| u64::from(geometry.len_of(piece))).sum()
@@ -123,6 +144,17 @@ impl Opening<'_> {
         let room_short = missing.checked_sub(free).filter(|&short| short > 0);
         store.write_state_file();
         Ok(Found { bytes_reused: geometry.total_bytes() - missing, store, installed: false, room_short })
+    }
+
+    /// A content of many times what the file system holds is refused before anything is written. One that only has no room now is
+    /// waited for: room can be made, and disks can grow.
+    fn check_it_can_fit(&self, store: &Store) -> Result<(), Error> {
+        let total = self.volume.total_bytes().unwrap_or(u64::MAX);
+        let needed = self.pea.geometry().total_bytes();
+        if needed >= OVERSIZE_BYTES_MIN && needed / OVERSIZE > total {
+            return Err(store.failure("hold the content at", &self.name)(rustix::io::Errno::NOSPC.into()));
+        }
+        Ok(())
     }
 
     fn check_in_the_way(&self, store: &Store) -> Result<(), Error> {
@@ -145,8 +177,7 @@ impl Opening<'_> {
     }
 
     fn installed(&self, store: Store, stats: Vec<Option<Stat>>) -> Result<Found, Error> {
-        // A crash may have come between the rename and the sync of the directory.
-        self.volume.sync_dir(Path::new("")).map_err(store.failure("sync", Path::new("")))?;
+        self.make_durable(&store)?;
         if store.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             store.remove_staging();
         }
@@ -160,25 +191,22 @@ impl Opening<'_> {
         Ok(Found { store, bytes_reused: self.pea.geometry().total_bytes(), installed: true, room_short: None })
     }
 
-    /// Makes the staging directory if need be and locks it. `None`: it went away while we looked, as its owner is done.
-    fn lock(&self, store: &Store) -> Result<Option<LockGuard>, Error> {
-        for _ in 0..8 {
-            match self.volume.make_dir(&store.staging) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                other => other.map_err(store.failure("make", &store.staging))?,
-            }
-            if kind_at(&*self.volume, &store.staging).map_err(store.failure("examine", &store.staging))? != Some(Kind::Directory) {
-                remove_tree(&*self.volume, &store.staging).map_err(store.failure("remove", &store.staging))?;
-                continue;
-            }
-            match self.volume.try_lock(&store.staging.join("lock")) {
-                Ok(Some(guard)) => return Ok(Some(guard)),
-                Ok(None) => return Err(Error::Busy { path: self.root.join(&self.name) }),
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(store.failure("lock", &store.staging)(error)),
-            }
+    /// Before a content that was found whole is called installed: a crash may have come between the rename and the sync of the
+    /// directory, or somebody copied the files here a moment ago.
+    fn make_durable(&self, store: &Store) -> Result<(), Error> {
+        let mut dirs: BTreeSet<PathBuf> = BTreeSet::from([PathBuf::new()]);
+        if !self.pea.is_single_file() {
+            dirs.extend(self.pea.entries().iter().flat_map(|entry| {
+                let is_dir = matches!(entry.kind, EntryKind::Directory);
+                Path::new(&entry.path).ancestors().skip(usize::from(!is_dir)).map(|dir| store.target.at(dir)).collect::<Vec<_>>()
+            }));
         }
-        Ok(None)
+        let result = store.sync_tree(&store.target, 0..store.target.map.files.len(), &dirs);
+        match result {
+            // A file system that takes no writes has nothing to lose.
+            Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            other => other,
+        }
     }
 
     /// A crash in the middle of the change of names is brought to its end.
@@ -215,7 +243,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn sync_carried(&self, store: &Store) -> Result<(), Error> {
+    pub(super) fn sync_carried(&self, store: &Store) -> Result<(), Error> {
         let dirs = std::mem::take(&mut store.state().dirty_dirs);
         dirs.iter().try_for_each(|dir| self.volume.sync_dir(dir).map_err(store.failure("sync", dir)))
     }
@@ -359,18 +387,18 @@ impl Opening<'_> {
         Ok(true)
     }
 
-    /// Takes right pieces from what lies at the destination.
-    fn reuse(&self, store: &Store, stats: &[Option<Stat>], known_good: Option<PieceSet>) -> Result<(), Error> {
+    /// Takes right pieces from what lies at the destination, or was left by an installation of another version.
+    fn reuse(&self, store: &Store, old: &Tree, stats: &[Option<Stat>], known_good: Option<PieceSet>) -> Result<(), Error> {
         let geometry = self.pea.geometry();
         let held = store.state().held.clone();
         let missing: Vec<PieceIdx> = geometry
             .pieces()
             .filter(|&piece| !held.contains(piece) && known_good.as_ref().is_none_or(|good| good.contains(piece)))
             .collect();
-        if missing.is_empty() || kind_at(&*self.volume, &self.name).map_err(store.failure("examine", &self.name))?.is_none() {
+        if missing.is_empty() || kind_at(&*self.volume, &old.base).map_err(store.failure("examine", &old.base))?.is_none() {
             return Ok(());
         }
-        let source = reuse::source(&self.pea, &store.target, stats, self.on_bytes)?;
+        let source = reuse::source(&self.pea, old, stats, self.on_bytes)?;
         let meter = Meter::new(missing.iter().map(|&piece| u64::from(geometry.len_of(piece))).sum(), self.on_bytes);
         each_piece(self.hashers, geometry, &missing, |piece, buf| {
             if source.read(geometry.bytes_of(piece), buf).is_ok() && hash::piece_cv(geometry, piece, buf) == *self.pea.piece_cv(piece) {

@@ -2,8 +2,8 @@
 //!
 //! Order: everything is durable and in order under staged names; the journal says "complete"; one rename (or one exchange with the
 //! tree that was there) changes the names; both directories are synced; only then is success reported and the staging
-//! directory removed. Files of a folder that was there and that the content does not know (settings, saved games) are carried
-//! over by a second name before the old tree is removed: an update never loses what is not ours.
+//! directory removed. What the user put into a folder that was there (settings, saved games) is carried over by a second name before
+//! the old tree is removed; what went with the old version goes with it (`mark.rs`).
 
 use super::PublishError;
 use super::journal::{Journal, Record};
@@ -52,6 +52,10 @@ impl Store {
         // First what a failed sync left in doubt: it may turn out to be missing.
         self.sync_holding(journal)?;
         let geometry = self.pea.geometry();
+        #[cfg(any(test, feature = "planted"))]
+        if self.planted == super::planted::Planted::BelieveJournal {
+            return Ok(());
+        }
         let inherited: Vec<PieceIdx> = self.state().inherited.iter().collect();
         for piece in inherited {
             let mut buf = self.buffer(piece);
@@ -89,6 +93,7 @@ impl Store {
             dirs.extend(mapped.path.ancestors().skip(1).map(Path::to_path_buf));
         }
         if self.pea.is_single_file() {
+            self.mark_staged(std::iter::empty());
             return Ok(());
         }
         for entry in self.pea.entries() {
@@ -115,6 +120,7 @@ impl Store {
         if kind_at(&*self.volume, &self.target.base).map_err(self.failure("examine", &self.target.base))? == Some(Kind::Directory) {
             self.carry_over(&self.target.base, &self.staged.base)?;
         }
+        self.mark_staged(dirs.iter().cloned());
         for dir in &dirs {
             let path = self.staged.at(dir);
             self.volume.set_mode(&path, 0o755 & !mask).map_err(self.failure("set the mode of", &path))?;
@@ -126,9 +132,12 @@ impl Store {
     fn switch_names(&self) -> Result<(), Error> {
         let (new, dest) = (&self.staged.base, &self.target.base);
         let there = kind_at(&*self.volume, dest).map_err(self.failure("examine", dest))?;
-        #[cfg(test)]
-        if self.planted == super::crash_tests::Planted::RemoveBeforeRename && there.is_some() {
+        #[cfg(any(test, feature = "planted"))]
+        if self.planted == super::planted::Planted::RemoveBeforeRename && there.is_some() {
             remove_tree(&*self.volume, dest).map_err(self.failure("remove", dest))?;
+            // Long enough for a kill from outside to hit.
+            #[cfg(all(feature = "planted", not(test)))]
+            std::thread::sleep(std::time::Duration::from_millis(300));
             return self.volume.rename(new, dest).map_err(self.failure("rename", dest));
         }
         match (there, self.pea.is_single_file()) {
@@ -166,9 +175,9 @@ impl Store {
         for dir in late.iter().filter(|dir| dir.starts_with(&self.target.base)) {
             self.volume.sync_dir(dir).map_err(self.failure("sync", dir))?;
         }
-        #[cfg(test)]
-        let skip = self.planted == super::crash_tests::Planted::NoDirectorySync;
-        #[cfg(not(test))]
+        #[cfg(any(test, feature = "planted"))]
+        let skip = self.planted == super::planted::Planted::NoDirectorySync;
+        #[cfg(not(any(test, feature = "planted")))]
         let skip = false;
         if !skip {
             self.volume.sync_dir(&self.staging).map_err(self.failure("sync", &self.staging))?;
@@ -192,6 +201,7 @@ impl Store {
         // The journal goes first: without it, what is left over is nothing but old files.
         let _ = self.volume.remove_file(&self.staging.join("journal"));
         let _ = remove_tree(&*self.volume, &self.staging);
+        self.remove_leftovers();
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -17,6 +17,11 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Extended attribute that carries a mark.
+const MARK: &str = "user.peas";
+/// Longest mark read and written: what ext4 keeps in one block beside other attributes.
+pub(crate) const MARK_BYTES_MAX: usize = 2048;
+
 pub(crate) struct RealVolume {
     root: OwnedFd,
     /// Cleared when the kernel says that it has no `openat2`.
@@ -29,6 +34,12 @@ impl RealVolume {
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
         let root = sys::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { root, by_openat2: AtomicBool::new(true) })
+    }
+
+    /// As on a kernel that has no `openat2`.
+    #[cfg(test)]
+    pub fn without_openat2(&self) {
+        self.by_openat2.store(false, Ordering::Relaxed);
     }
 
     fn open_beneath(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -187,6 +198,33 @@ impl Volume for RealVolume {
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        let found = sys::fstatvfs(&self.root)?;
+        Ok(found.f_blocks.saturating_mul(found.f_frsize))
+    }
+
+    fn set_mark(&self, path: &Path, mark: &[u8]) -> io::Result<()> {
+        let file = self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+        match sys::fsetxattr(&file, MARK, mark, sys::XattrFlags::empty()) {
+            // A directory with more marks than fit is as one without.
+            Err(Errno::OPNOTSUPP | Errno::PERM | Errno::RANGE | Errno::TOOBIG) => Err(io::ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
+    fn mark(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let file = self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
+        let mut buf = vec![0; MARK_BYTES_MAX];
+        match sys::fgetxattr(&file, MARK, &mut buf[..]) {
+            Ok(bytes) => {
+                buf.truncate(bytes);
+                Ok(Some(buf))
+            }
+            // Not ours, or none: on some systems "no such attribute" has its own number.
+            Err(_) => Ok(None),
+        }
+    }
+
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE;
@@ -199,6 +237,7 @@ impl Volume for RealVolume {
             match self.stat(path) {
                 Ok(named) if named.inode == to_stat(&sys::fstat(&file)?).inode => return Ok(Some(Box::new(file))),
                 Ok(_) => {}
+                Err(error) if super::volume::is_missing(&error) => {}
                 Err(error) => return Err(error),
             }
         }

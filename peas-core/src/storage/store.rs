@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+/// What a probe writes: more than a file system keeps beside an inode, and no burden.
+const PROBE_BYTES: usize = 64 << 10;
+
 /// Where the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -67,6 +70,8 @@ pub(crate) struct Store {
     /// The directory that the volume is, for messages.
     pub root: PathBuf,
     pub staging: PathBuf,
+    /// Staging directories of other contents for the same destination: removed with our own.
+    pub leftovers: Vec<PathBuf>,
     pub staged: Tree,
     pub target: Tree,
     pub state: Mutex<State>,
@@ -75,9 +80,9 @@ pub(crate) struct Store {
     pub lock: Mutex<Option<LockGuard>>,
     pub pool: Arc<Pool>,
     pub cache: PieceCache,
-    /// For tests alone: a bug that the crash tests have to find.
-    #[cfg(test)]
-    pub planted: super::crash_tests::Planted,
+    /// A bug that the crash tests have to find.
+    #[cfg(any(test, feature = "planted"))]
+    pub planted: super::planted::Planted,
 }
 
 /// The map of a content's files; for a content that is one file, its path is empty.
@@ -288,9 +293,27 @@ impl Store {
         drop(written);
     }
 
-    /// Whether a piece would find room now.
-    pub fn has_room(&self) -> bool {
-        self.volume.free_bytes().is_ok_and(|free| free >= 2 * u64::from(self.pea.geometry().piece_bytes()))
+    /// Whether the disk takes writes: there is room for all that is missing (going on with less would only fill it to the brim once
+    /// more), and a small file can be written and synced. Cheap enough to be asked twice a second for days.
+    pub fn probe(&self) -> Result<(), Error> {
+        let geometry = self.pea.geometry();
+        let missing = geometry.total_bytes() - self.state().held.iter().map(|piece| u64::from(geometry.len_of(piece))).sum::<u64>();
+        let free = self.volume.free_bytes().map_err(self.failure("examine", Path::new("")))?;
+        if free < missing {
+            return Err(self.failure("write", &self.staging)(rustix::io::Errno::NOSPC.into()));
+        }
+        if self.state().place != Place::Staged {
+            // Where the content lies in place, the next repair is the probe: nothing else is to be written there.
+            return Ok(());
+        }
+        let path = self.staging.join("probe");
+        let written = self.volume.open(&path, Access::Create).and_then(|file| {
+            super::volume::write_all_at(&*file, &[0x55; PROBE_BYTES], 0)?;
+            file.sync_data()
+        });
+        // Whatever happens to it, the next probe writes over it, and it goes with the staging directory.
+        let _ = self.volume.remove_file(&path);
+        written.map_err(self.failure("write", &path))
     }
 }
 

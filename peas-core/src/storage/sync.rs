@@ -4,6 +4,7 @@
 //! (it reports write errors since Linux 5.8). A failed sync is never repeated and believed: what was written since the last good one
 //! is read, checked and written again first, because the system forgets failed pages and would call the second sync a success.
 
+use super::files::Tree;
 use super::journal::{Journal, Record};
 use super::store::{Place, Store};
 use super::volume::Access;
@@ -75,28 +76,46 @@ impl Store {
     }
 
     fn sync_batch(&self, batch: &Batch) -> Result<(), Error> {
-        #[cfg(test)]
-        if self.planted == super::crash_tests::Planted::NoDataSync {
+        #[cfg(any(test, feature = "planted"))]
+        if self.planted == super::planted::Planted::NoDataSync {
             return Ok(());
         }
         let staged = self.state().place == Place::Staged;
-        let tree = if staged { &self.staged } else { &self.target };
-        if batch.files.len() + batch.dirs.len() > FILES_SYNCED_SINGLY_MAX {
+        self.sync_tree(if staged { &self.staged } else { &self.target }, batch.files.iter().copied(), &batch.dirs)
+    }
+
+    /// These files of a tree and these directories are durable afterwards.
+    pub(super) fn sync_tree(
+        &self,
+        tree: &Tree,
+        files: impl ExactSizeIterator<Item = usize>,
+        dirs: &BTreeSet<PathBuf>,
+    ) -> Result<(), Error> {
+        if files.len() + dirs.len() > FILES_SYNCED_SINGLY_MAX {
             match self.volume.sync_all() {
                 Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
                 other => return other.map_err(self.failure("sync the file system of", &tree.base)),
             }
         }
-        for &file in &batch.files {
-            let outcome = tree.file(file, Access::Write, &|_| {}).and_then(|open| open.sync_data());
+        for file in files {
+            // Syncing needs no right to write, and a final file may grant none.
+            let access = if tree.base == self.staged.base { Access::Write } else { Access::Read };
+            let outcome = tree.file(file, access, &|_| {}).and_then(|open| open.sync_data());
             outcome.map_err(self.failure("sync", &tree.path_of(file)))?;
         }
-        batch.dirs.iter().try_for_each(|dir| self.volume.sync_dir(dir).map_err(self.failure("sync", dir)))
+        dirs.iter().try_for_each(|dir| self.volume.sync_dir(dir).map_err(self.failure("sync", dir)))
     }
 
     /// After a failed sync: nothing since the last good one is believed.
     fn distrust(&self, batch: Batch) {
         let mut state = self.state();
+        #[cfg(any(test, feature = "planted"))]
+        if self.planted == super::planted::Planted::BelieveSecondSync {
+            state.unsynced.extend(batch.pieces);
+            state.dirty_files.extend(batch.files);
+            state.dirty_dirs.extend(batch.dirs);
+            return;
+        }
         state.sync_failures += 1;
         let newer = std::mem::take(&mut state.unsynced);
         let doubtful = batch.pieces.into_iter().chain(newer).filter(|&piece| state.held.contains(piece)).collect::<Vec<_>>();

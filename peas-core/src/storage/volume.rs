@@ -82,6 +82,12 @@ pub(crate) trait Volume: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
     /// Bytes that an ordinary user may still write.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Bytes that the file system has in all.
+    fn total_bytes(&self) -> io::Result<u64>;
+    /// Leaves a note on a file or directory, for [`mark`](Self::mark). Errors: `Unsupported` where a file system keeps none.
+    fn set_mark(&self, path: &Path, mark: &[u8]) -> io::Result<()>;
+    /// The note; `None` where there is none or none can be.
+    fn mark(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
     /// Makes the file if missing and locks it; `None`: somebody else holds it. The lock ends with the process.
     fn try_lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 }

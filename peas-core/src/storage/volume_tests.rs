@@ -8,8 +8,19 @@ use std::path::Path;
 
 fn on_each(test: impl Fn(&dyn Volume)) {
     test(&FaultyVolume::new());
-    let dir = tempfile::tempdir().unwrap();
-    test(&RealVolume::open(dir.path()).unwrap());
+    for stepwise in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        test(&real(dir.path(), stepwise));
+    }
+}
+
+/// `stepwise`: as on a kernel without `openat2`.
+fn real(root: &Path, stepwise: bool) -> RealVolume {
+    let volume = RealVolume::open(root).unwrap();
+    if stepwise {
+        volume.without_openat2();
+    }
+    volume
 }
 
 fn put(volume: &dyn Volume, path: &str, bytes: &[u8]) {
@@ -123,4 +134,141 @@ fn a_fifo_in_the_way_does_not_block() {
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
     let volume = RealVolume::open(dir.path()).unwrap();
     assert!(volume.open(Path::new("fifo"), Access::Read).is_err());
+}
+
+#[test]
+fn marks_stay_with_what_carries_them() {
+    on_each(|volume| {
+        make_dirs(volume, Path::new("d")).unwrap();
+        put(volume, "d/f", b"1");
+        assert_eq!(volume.mark(Path::new("d/f")).unwrap(), None);
+        volume.set_mark(Path::new("d/f"), b"one").unwrap();
+        volume.set_mark(Path::new("d"), b"two").unwrap();
+        volume.rename(Path::new("d"), Path::new("e")).unwrap();
+        assert_eq!(volume.mark(Path::new("e/f")).unwrap().as_deref(), Some(&b"one"[..]));
+        assert_eq!(volume.mark(Path::new("e")).unwrap().as_deref(), Some(&b"two"[..]));
+        put(volume, "g", b"2");
+        volume.rename(Path::new("g"), Path::new("e/f")).unwrap();
+        assert_eq!(volume.mark(Path::new("e/f")).unwrap(), None, "another file under the same name");
+    });
+}
+
+/// A root with a canary beside it, and what lies outside the root as text.
+struct Yard {
+    dir: tempfile::TempDir,
+}
+
+impl Yard {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("root/d")).unwrap();
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        std::fs::write(dir.path().join("outside/canary"), b"sings").unwrap();
+        Self { dir }
+    }
+
+    fn outside_is_untouched(&self) -> bool {
+        let names = |path: &Path| {
+            std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let outside = self.dir.path().join("outside");
+        names(self.dir.path()) == ["root".into(), "outside".into()].into()
+            && names(&outside) == ["canary".into()].into()
+            && std::fs::read(outside.join("canary")).unwrap() == b"sings"
+    }
+}
+
+/// Everything that a volume can do to a name.
+fn do_all(volume: &dyn Volume, path: &Path) {
+    for access in [Access::Create, Access::Write] {
+        if let Ok(file) = volume.open(path, access) {
+            let _ = file.write_at(b"x", 0);
+        }
+    }
+    let _ = volume.set_mode(path, 0o777);
+    let _ = volume.set_mark(path, b"mark");
+    let _ = volume.make_dir(path);
+    let _ = volume.make_symlink("nowhere", path);
+    let _ = volume.rename(path, Path::new("taken"));
+    let _ = volume.rename(Path::new("taken"), path);
+    let _ = volume.link(path, Path::new("second"));
+    let _ = volume.link(Path::new("second"), path);
+    let _ = volume.exchange(path, Path::new("second"));
+    let _ = make_dirs(volume, &path.join("more/and/more"));
+    let _ = volume.try_lock(path);
+    let _ = volume.remove_file(path);
+    let _ = volume.remove_dir(path);
+    let _ = remove_tree(volume, path);
+}
+
+/// THREATS F1. A pea with such paths is refused before a volume hears of them; this is the wall behind that wall.
+#[test]
+fn five_thousand_hostile_paths_reach_nothing_outside() {
+    let yard = Yard::new();
+    let root = yard.dir.path().join("root");
+    let ways = ["..", "/", ".", "", "link", "../outside", "//", "link/..", "d/../..", "\u{202e}", "up", "d"];
+    let above = yard.dir.path().to_string_lossy().into_owned();
+    for stepwise in [false, true] {
+        let volume = real(&root, stepwise);
+        for number in 0..5000usize {
+            // Somebody puts links in the way, and a hostile path made one of its own go away.
+            let _ = std::os::unix::fs::symlink("../outside", root.join("link"));
+            let _ = std::os::unix::fs::symlink("..", root.join("up"));
+            let mut parts = vec![];
+            let mut rest = number;
+            for _ in 0..1 + number % 4 {
+                parts.push(ways[rest % ways.len()]);
+                rest /= ways.len();
+            }
+            let path = match number % 5 {
+                0 => format!("{above}/outside/canary"),
+                1 => format!("{}/canary", parts.join("/")),
+                2 => format!("{above}/{}", parts.join("/")),
+                _ => parts.join("/"),
+            };
+            // What is a plain path into the root may be used; the root itself is not to be removed.
+            if path.is_empty() || Path::new(&path).components().all(|part| part == std::path::Component::CurDir) {
+                continue;
+            }
+            do_all(&volume, Path::new(&path));
+            assert!(yard.outside_is_untouched(), "path {number}, stepwise {stepwise}: {path:?}");
+            std::fs::create_dir_all(root.join("d")).unwrap();
+        }
+    }
+}
+
+/// THREATS F1: a process of the same user that swaps a directory for a link, over and over, while we work in it.
+#[test]
+fn a_directory_swapped_for_a_link_leads_nowhere() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    for stepwise in [Some(false), Some(true), None] {
+        let yard = Yard::new();
+        let root = yard.dir.path().join("root");
+        std::os::unix::fs::symlink("../outside", root.join("trap")).unwrap();
+        let (stop, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                use rustix::fs::{CWD, RenameFlags, renameat_with};
+                while !stop.load(Ordering::Relaxed) {
+                    if renameat_with(CWD, root.join("d"), CWD, root.join("trap"), RenameFlags::EXCHANGE).is_ok() {
+                        swaps.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            let volume = real(&root, stepwise == Some(true));
+            let mut round = 0;
+            // As many as there are swaps to meet, however busy the machine is.
+            while swaps.load(Ordering::Relaxed) < 4000 || round < 2000 {
+                let path = format!("d/f{}", round % 7);
+                match stepwise {
+                    Some(_) => do_all(&volume, Path::new(&path)),
+                    // The control: the same by name alone.
+                    None => drop(std::fs::write(root.join(&path), b"x")),
+                }
+                round += 1;
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(yard.outside_is_untouched(), stepwise.is_some(), "stepwise {stepwise:?}");
+    }
 }
