@@ -69,26 +69,6 @@ static void nonsense_is_answered(void)
     OK(peas_engine_close(engine, 2000));
 }
 
-#ifdef PEAS_TEST_HOOKS
-static void a_panic_is_an_answer(void)
-{
-    peas_engine *engine = NULL;
-    peas_event event;
-    peas_job job;
-    { const char *o[] = { "test.panic=new", NULL };
-      CHECK(peas_engine_new(o, &engine, &why) == PEAS_INTERNAL && engine == NULL && strstr(why.message, "asked to")); }
-    engine = engine_with(NULL);
-    { const char *o[] = { "trust=file", "test.panic=open", NULL };
-      OK(peas_install(engine, "x.peas", "x", o, &job, &why));
-      CHECK(peas_wait(engine, job, 10000, &why) == PEAS_INTERNAL && strstr(why.message, "asked to")); }
-    CHECK(peas_set(engine, 0, NULL, &why) == PEAS_OK);
-    { const char *o[] = { "test.panic=set", NULL }; CHECK(peas_set(engine, 0, o, &why) == PEAS_INTERNAL && strstr(why.message, "asked to")); }
-    /* Never half-alive. */
-    CHECK(peas_set(engine, 0, NULL, &why) == PEAS_INTERNAL && peas_poll(engine, &event, 1, -1) == PEAS_INTERNAL);
-    OK(peas_engine_close(engine, 2000));
-}
-#endif
-
 static peas_engine *woken_engine;
 static _Atomic int woken, answer_from_wake = 99;
 static _Atomic long wake_thread;
@@ -295,9 +275,6 @@ int main(int argc, char **argv)
 {
     CHECK(argc == 2 && chdir(argv[1]) == 0);
     nonsense_is_answered();
-#ifdef PEAS_TEST_HOOKS
-    a_panic_is_an_answer();
-#endif
     installs_and_tells();
     pauses_cancels_resumes();
     callbacks_may_call_back();

@@ -2,7 +2,7 @@
  * How engines live in a host's process: signals, dead peers, fork, many threads, and closing - from every state, in time, with
  * nothing left.
  *
- * usage: living FOLDER [ENGINES]          with ENGINES engines made and closed at the end (200 if not given)
+ * usage: living FOLDER [ENGINES]          with ENGINES engines made and closed at the end (1,000 if not given)
  *        living FOLDER fetch PEA PEER     a child that installs slowly until it is killed
  *        living FOLDER dns                engines whose names are never answered
  */
@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 static char self[4096];
@@ -310,6 +311,113 @@ static int dns(void)
     return 0;
 }
 
+/* A thread that calls peas for the last time when it is nearly gone: what libraries keep for it is gone before. */
+#define ROUNDS 4 /* as often as the C library asks again; in the last one nothing of the thread's is left */
+static pthread_key_t last_words;
+static _Atomic int said;
+static void say(void *engine)
+{
+    static char text[1 << 16];
+    peas_engine_info info;
+    peas_event event;
+    CHECK(peas_engine_get_info(engine, &info) == PEAS_OK && peas_set(engine, 0, NULL, NULL) == PEAS_OK);
+    CHECK(peas_poll(engine, &event, 1, 0) >= 0 && peas_stats(engine, 0, text, sizeof text) > 0);
+    peas_job job = install_from(engine, "missing.peas", "x", "peer=127.0.0.1:9", NULL);
+    CHECK(peas_wait(engine, job, 10000, NULL) == PEAS_NOT_FOUND && peas_wait(engine, 999, 0, NULL) == PEAS_NOT_FOUND);
+    if (++said % ROUNDS != 0) CHECK(pthread_setspecific(last_words, engine) == 0);
+}
+static void *ends(void *engine)
+{
+    peas_engine_info info;
+    CHECK(peas_engine_get_info(engine, &info) == PEAS_OK);
+    CHECK(pthread_setspecific(last_words, engine) == 0);
+    return NULL;
+}
+
+static void threads_may_call_as_they_end(void)
+{
+    pthread_t thread;
+    peas_engine *engine = engine_with(NULL);
+    CHECK(pthread_key_create(&last_words, say) == 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK(pthread_create(&thread, NULL, ends, engine) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+    }
+    CHECK(said == 3 * ROUNDS);
+    OK(peas_engine_close(engine, 2000));
+}
+
+/* Whoever sleeps on the descriptor of an engine wakes up when it is closed, and learns why. */
+static void *sleeper(void *engine)
+{
+    peas_event event;
+    struct pollfd bell = { .fd = (int)peas_pollable(engine), .events = POLLIN };
+    CHECK(poll(&bell, 1, 30000) == 1);
+    return (void *)(long)peas_poll(engine, &event, 1, 0);
+}
+
+/* A host that lets go of its copy of the descriptor long after the engine, as event loops do. */
+static void descriptors_may_outlive_the_engine(void)
+{
+    pthread_t thread;
+    void *answer;
+    struct epoll_event watched = { .events = EPOLLIN }, got;
+    peas_engine *engine = engine_with(NULL);
+    int bell = (int)peas_pollable(engine), copy = dup(bell), loop = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(bell >= 0 && copy >= 0 && loop >= 0 && epoll_ctl(loop, EPOLL_CTL_ADD, copy, &watched) == 0);
+    CHECK(epoll_wait(loop, &got, 1, 0) == 0);
+    CHECK(pthread_create(&thread, NULL, sleeper, engine) == 0);
+    usleep(20000);
+    OK(peas_engine_close(engine, 2000));
+    CHECK(pthread_join(thread, &answer) == 0);
+    CHECK((long)answer == PEAS_CLOSED);
+    /* The copy says so too, for as long as it is kept; it has nothing to do with the next engine. */
+    CHECK(epoll_wait(loop, &got, 1, 0) == 1);
+    engine = engine_with(NULL);
+    struct pollfd other = { .fd = (int)peas_pollable(engine), .events = POLLIN };
+    CHECK(other.fd >= 0 && poll(&other, 1, 0) == 0 && epoll_wait(loop, &got, 1, 0) == 1);
+    close(copy);
+    CHECK(poll(&other, 1, 0) == 0);
+    OK(peas_engine_close(engine, 2000));
+    close(loop);
+}
+
+/* Many at once, closed by several threads in no order. */
+#define AT_ONCE 64
+static peas_engine *crowd[AT_ONCE];
+static _Atomic int next_to_close;
+static void *closer(void *unused)
+{
+    int at;
+    (void)unused;
+    while ((at = next_to_close++) < AT_ONCE) CHECK(peas_engine_close(crowd[at * 37 % AT_ONCE], 5000) == PEAS_OK);
+    return NULL;
+}
+
+static void engines_share_a_process(int count)
+{
+    pthread_t threads[4];
+    peas_job job;
+    peas_event event;
+    for (int i = 0; i < AT_ONCE; i++) {
+        crowd[i] = NULL;
+        if (i >= count) continue;
+        crowd[i] = engine_with("log=info");
+        OK(peas_verify(crowd[i], "a.peas", "a", NULL, &job, &why));
+        CHECK(job == 1);
+    }
+    /* Each hears of its own work only. */
+    for (int i = 0; i < count; i++) {
+        int ended = 0;
+        done(crowd[i], 1);
+        while (!ended) { CHECK(peas_poll(crowd[i], &event, 1, 10000) == 1); ended = event.kind == PEAS_EVENT_ENDED; CHECK(event.job == 1); }
+        CHECK(peas_poll(crowd[i], &event, 1, 0) == 0);
+    }
+    next_to_close = 0;
+    for (int i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, closer, NULL) == 0);
+    for (int i = 0; i < 4; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
 static void many_engines(int count, int fds, int threads)
 {
     peas_job job;
@@ -338,7 +446,7 @@ int main(int argc, char **argv)
     if (argc == 5) return fetch(argv[1], argv[3], argv[4]);
     CHECK(chdir(argv[1]) == 0);
     if (argc == 3 && strcmp(argv[2], "dns") == 0) return dns();
-    int engines = argc == 3 ? atoi(argv[2]) : 200, under_valgrind = getenv("PEAS_TEST_VALGRIND") != NULL;
+    int engines = argc == 3 ? atoi(argv[2]) : 1000, under_valgrind = getenv("PEAS_TEST_VALGRIND") != NULL;
     int fds = entries("/proc/self/fd"), threads = entries("/proc/self/task");
     write_file("a", CONTENT_BYTES, 1);
     a_bare_write_is_deadly();
@@ -346,7 +454,10 @@ int main(int argc, char **argv)
     a_child_has_no_engine();
     six_threads_inside();
     calls_race_with_close(under_valgrind ? 5 : 50);
+    threads_may_call_as_they_end();
+    descriptors_may_outlive_the_engine();
     closes_from_any_state();
+    engines_share_a_process(under_valgrind ? 8 : AT_ONCE);
     many_engines(engines, fds, threads);
     a_stuck_callback_cannot_hold_the_host();
     puts("all well");
