@@ -44,8 +44,8 @@ int main(int argc, char **argv)
     printf("%zu MiB in %.2f s; info and poll, %zu times: median %.1f us, 99%% %.1f us, worst %.1f us\n", bytes >> 20, all, count,
            took[count / 2] * 1e6, p99 * 1e6, took[count - 1] * 1e6);
     CHECK(count >= 100 && p99 < LIMIT_S);
-    OK(peas_engine_close(from, 2000));
-    OK(peas_engine_close(to, 2000));
+    OK(peas_engine_close(from, HANG_MS));
+    OK(peas_engine_close(to, HANG_MS));
     puts("all well");
     return 0;
 }

@@ -21,10 +21,10 @@ static int engine_new(void)
 {
     peas_engine *made = NULL;
     peas_status status = peas_engine_new(NULL, &made, &why);
-    if (made != NULL) peas_engine_close(made, 2000);
+    if (made != NULL) peas_engine_close(made, HANG_MS);
     return with_reason(status) && made == NULL;
 }
-static int engine_close(void) { return peas_engine_close(engine, 2000) == PEAS_INTERNAL; }
+static int engine_close(void) { return peas_engine_close(engine, HANG_MS) == PEAS_INTERNAL; }
 static int get_info(void) { peas_engine_info info; return peas_engine_get_info(engine, &info) == PEAS_INTERNAL; }
 static int set(void) { return with_reason(peas_set(engine, 0, NULL, &why)); }
 static int create(void) { return with_reason(peas_create(engine, "a", "b", NULL, NULL, &why)); }
@@ -99,7 +99,7 @@ static void panic_at(const char *place, size_t at)
         OK(peas_set(engine, 0, NULL, &why));
     }
     /* A panic before the body of close leaves the engine to be closed; one inside has taken it. */
-    CHECK(peas_engine_close(engine, 2000) == (closes && strcmp(place, "inside") == 0 ? PEAS_CLOSED : PEAS_OK));
+    CHECK(peas_engine_close(engine, HANG_MS) == (closes && strcmp(place, "inside") == 0 ? PEAS_CLOSED : PEAS_OK));
 }
 
 /* In the task of a job: it ends the job, and the engine goes on. */
@@ -114,7 +114,7 @@ static void a_panic_in_a_job_ends_the_job(void)
     OK(peas_set(engine, 0, NULL, &why));
     while (peas_poll(engine, &event, 1, 10000) == 1 && event.kind != PEAS_EVENT_ENDED) {}
     CHECK(event.kind == PEAS_EVENT_ENDED && event.job == job && event.status == PEAS_INTERNAL);
-    OK(peas_engine_close(engine, 2000));
+    OK(peas_engine_close(engine, HANG_MS));
 }
 
 /* What was printed while standard error was a file: nothing, unless a check failed. */
@@ -144,7 +144,7 @@ int main(int argc, char **argv)
             && strcmp(exports[at].name, "peas_describe") != 0 && strcmp(exports[at].name, "peas_engine_close") != 0)
             CHECK(!exports[at].panics());
     OK(peas_set_callback(engine, NULL, NULL));
-    OK(peas_engine_close(engine, 2000));
+    OK(peas_engine_close(engine, HANG_MS));
 
     /* The host's standard error is not ours: not a word of these panics is printed there. */
     terminal = dup(2);

@@ -215,8 +215,8 @@ int main(int argc, char **argv)
     OK(peas_job_info(peer, job, &info));
     CHECK(info.bytes_sent > 0);
     printf("the peer gave %.1f MiB\n", (double)info.bytes_sent / 1048576);
-    OK(peas_engine_close(origin, 2000));
-    OK(peas_engine_close(peer, 2000));
+    OK(peas_engine_close(origin, HANG_MS));
+    OK(peas_engine_close(peer, HANG_MS));
     puts("all well");
     return 0;
 }

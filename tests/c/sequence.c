@@ -174,11 +174,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
     for (int i = 0; i < ENGINES; i++) {
         double begun = now_s();
-        peas_status status = peas_engine_close(engines[i], 2000);
+        peas_status status = peas_engine_close(engines[i], HANG_MS);
         if (status != PEAS_OK) { fprintf(stderr, "seed %u: close: %s after %.0f ms\n", seed, peas_status_string(status), (now_s() - begun) * 1e3); return 1; }
     }
-    entries_become("/proc/self/task", tasks);
-    entries_become("/proc/self/fd", fds);
+    entries_fall_to("/proc/self/task", tasks);
+    entries_fall_to("/proc/self/fd", fds);
     printf("seed %u:", seed);
     for (int i = 0; i < 18; i++)
         if (answered[i] > 0) printf(" %s %ld", peas_status_string(-i), answered[i]);
