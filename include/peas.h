@@ -1,6 +1,8 @@
-/*
+/**
+ * @file
  * peas - peer-assisted distribution of large files, to embed in a program.
  *
+ * @verbatim
  * Written by cbindgen from peas-ffi/src; do not edit.
  *
  *   engine   one opaque handle that owns threads, sockets and jobs; any number per process
@@ -28,6 +30,7 @@
  *          threads block every signal.
  * ABI      Values and struct sizes never change within libpeas.so.0; functions, constants and uses
  *          of reserved bytes (always zero until then) may be added.
+ * @endverbatim
  */
 
 
@@ -36,6 +39,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+/** In front of each function. Define PEAS_STATIC to link the static library. */
 #if defined(PEAS_STATIC)
 #define PEAS_API
 #elif defined(_WIN32)
@@ -586,12 +590,12 @@ typedef struct peas_event {
 } peas_event;
 
 /**
- * Called with one event at a time. `one` is valid until the function returns.
+ * The event function. Called with one event at a time. `one` is valid until the function returns.
  */
 typedef void (*peas_event_fn)(void *user_data, const struct peas_event *one);
 
 /**
- * Called by a thread of the engine when the event queue stops being empty. It may set a flag, signal a condition or post a
+ * The wake function. Called by a thread of the engine when the event queue stops being empty. It may set a flag, signal a condition or post a
  * message; it must not block. Calls of peas from it return PEAS_INVALID.
  */
 typedef void (*peas_wake_fn)(void *user_data);
@@ -601,26 +605,37 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The version of the library, as PEAS_VERSION.
+ * The version of the library that runs, to compare with that of the header: functions may have come since.
+ *
+ * @return a number as PEAS_VERSION
  */
 PEAS_API uint32_t peas_version(void);
 
 /**
- * The version of the library, for people: "0.1.0". Static storage.
+ * The version of the library, for people: "0.1.0".
+ *
+ * @return static storage
  */
 PEAS_API const char *peas_version_string(void);
 
 /**
- * The name of a status, for logs: "PEAS_FULL". Static storage; never NULL, not for unknown numbers either.
+ * The name of a status, for logs: "PEAS_FULL".
+ *
+ * @param status  any number
+ * @return        static storage; never NULL, not for unknown numbers either
  */
 PEAS_API const char *peas_status_string(int32_t status);
 
 /**
  * Starts an engine: its threads and its listener. Takes some milliseconds. The only thing to free, with peas_engine_close.
  *
+ * Errors: PEAS_INVALID (an option; the message names it), PEAS_IO (the address cannot be listened on, or no threads or descriptors
+ * are left; os_code says why), PEAS_BUSY (1,024 engines in this process).
+ *
  * @param options  settings of the engine, or NULL
  * @param engine   receives the engine, or NULL on failure
  * @param error    receives the reason on failure; may be NULL
+ * @return         PEAS_OK, or why not
  */
 PEAS_API
 peas_status peas_engine_new(const char *const *options,
@@ -636,6 +651,7 @@ peas_status peas_engine_new(const char *const *options,
  *
  * @param engine      the engine, or NULL for nothing to do
  * @param timeout_ms  0 to leave at once
+ * @return            PEAS_OK; PEAS_TIMEOUT; or PEAS_CLOSED, PEAS_FORKED, PEAS_INVALID: there was nothing to close
  */
 PEAS_API
 peas_status peas_engine_close(struct peas_engine *engine,
@@ -643,13 +659,26 @@ peas_status peas_engine_close(struct peas_engine *engine,
 
 /**
  * Reads where an engine listens, who it is, and its limits. Does not block.
+ *
+ * @param engine  the engine
+ * @param info    receives the numbers; untouched on failure
+ * @return        PEAS_OK, or PEAS_INVALID, PEAS_CLOSED, PEAS_FORKED, PEAS_INTERNAL, as from every function that takes an engine
  */
-PEAS_API peas_status peas_engine_get_info(struct peas_engine *engine, struct peas_engine_info *info);
+PEAS_API
+peas_status peas_engine_get_info(struct peas_engine *engine,
+                                 struct peas_engine_info *info);
 
 /**
  * Changes settings while running: limits, paused, peers, log. Takes effect within 100 ms. Does not block.
  *
- * @param job  the job, or 0 for the engine
+ * Errors: PEAS_INVALID (an option that is unknown or not for this; nothing was changed), PEAS_NOT_FOUND (no such job, or it is
+ * over).
+ *
+ * @param engine   the engine
+ * @param job      the job, or 0 for the engine
+ * @param options  what to change, and to what
+ * @param error    receives the reason on failure; may be NULL
+ * @return         PEAS_OK, or why not
  */
 PEAS_API
 peas_status peas_set(struct peas_engine *engine,
@@ -661,9 +690,15 @@ peas_status peas_set(struct peas_engine *engine,
  * Makes a pea: hashes the file or folder at source, writes its description to pea.
  *
  * Like all calls that start a job, this touches no disk and does not block: what is wrong with a path arrives as
- * PEAS_EVENT_ENDED, and from peas_wait.
+ * PEAS_EVENT_ENDED, and from peas_wait. What is at pea is replaced when all is hashed, in one step.
  *
- * @param job  receives the job; may be NULL
+ * @param engine   the engine
+ * @param source   the file or folder to describe; not changed
+ * @param pea      path of the pea to write
+ * @param options  settings of the job, or NULL
+ * @param job      receives the job, or 0 on failure; may be NULL
+ * @param error    receives the reason on failure; may be NULL
+ * @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
  */
 PEAS_API
 peas_status peas_create(struct peas_engine *engine,
@@ -674,9 +709,16 @@ peas_status peas_create(struct peas_engine *engine,
                         struct peas_error *error);
 
 /**
- * Shares what lies at source, which must be what the pea says. Goes on until cancelled.
+ * Shares what lies at source, which must be what the pea says. Goes on until cancelled. Each piece is hashed before it is sent:
+ * one that was changed on disk is not sent, and nothing here is ever repaired.
  *
- * @param job  receives the job; may be NULL
+ * @param engine   the engine
+ * @param pea      path of the pea
+ * @param source   the file or folder that it describes
+ * @param options  settings of the job, or NULL
+ * @param job      receives the job, or 0 on failure; may be NULL
+ * @param error    receives the reason on failure; may be NULL
+ * @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
  */
 PEAS_API
 peas_status peas_share(struct peas_engine *engine,
@@ -694,7 +736,13 @@ peas_status peas_share(struct peas_engine *engine,
  * each content once at a time: another job ends with PEAS_BUSY, unless the first one is complete and does not share, or was
  * cancelled.
  *
- * @param job  receives the job; may be NULL
+ * @param engine   the engine
+ * @param pea      path of the pea
+ * @param target   path that the content shall have; folders above it are made
+ * @param options  settings of the job, or NULL
+ * @param job      receives the job, or 0 on failure; may be NULL
+ * @param error    receives the reason on failure; may be NULL
+ * @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
  */
 PEAS_API
 peas_status peas_install(struct peas_engine *engine,
@@ -708,7 +756,13 @@ peas_status peas_install(struct peas_engine *engine,
  * Hashes what lies at place against the pea, and changes nothing. Complete: all is right. Ends with PEAS_CORRUPT otherwise,
  * with a notice for each bad file and the count of bad pieces in peas_info.
  *
- * @param job  receives the job; may be NULL
+ * @param engine   the engine
+ * @param pea      path of the pea
+ * @param place    the file or folder that it describes
+ * @param options  settings of the job, or NULL
+ * @param job      receives the job, or 0 on failure; may be NULL
+ * @param error    receives the reason on failure; may be NULL
+ * @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
  */
 PEAS_API
 peas_status peas_verify(struct peas_engine *engine,
@@ -719,14 +773,24 @@ peas_status peas_verify(struct peas_engine *engine,
                         struct peas_error *error);
 
 /**
- * Ends a job. What was verified stays on disk. PEAS_EVENT_ENDED follows. Does not block.
+ * Ends a job. What was verified stays on disk. PEAS_EVENT_ENDED follows. Does not block. Of a job that is over: nothing to do.
+ *
+ * @param engine  the engine
+ * @param job     the job
+ * @return        PEAS_OK, or PEAS_NOT_FOUND
  */
-PEAS_API peas_status peas_cancel(struct peas_engine *engine, peas_job job);
+PEAS_API
+peas_status peas_cancel(struct peas_engine *engine,
+                        peas_job job);
 
 /**
  * Waits until the job is complete, or over. Takes no event from the queue. Any number of threads may wait.
  *
- * @return PEAS_OK when complete, PEAS_TIMEOUT, or why the job ended
+ * @param engine      the engine
+ * @param job         the job
+ * @param timeout_ms  how long; 0 does not block, -1 waits without end
+ * @param error       receives why the job ended; may be NULL
+ * @return            PEAS_OK when complete, PEAS_TIMEOUT, PEAS_NOT_FOUND, or why the job ended
  */
 PEAS_API
 peas_status peas_wait(struct peas_engine *engine,
@@ -737,6 +801,11 @@ peas_status peas_wait(struct peas_engine *engine,
 /**
  * Reads what a job is doing. Does not block; cheap enough to call every frame. Jobs that are over are remembered, the last
  * 4,096 of them.
+ *
+ * @param engine  the engine
+ * @param job     the job
+ * @param info    receives the numbers; untouched on failure
+ * @return        PEAS_OK, or PEAS_NOT_FOUND
  */
 PEAS_API
 peas_status peas_job_info(struct peas_engine *engine,
@@ -746,6 +815,12 @@ peas_status peas_job_info(struct peas_engine *engine,
 /**
  * Writes the pea of a running share or install to path, with a fresh list of those who hold the content now, this peer
  * included. What was signed is unchanged. Blocks for a small durable write.
+ *
+ * @param engine  the engine
+ * @param job     the share or install
+ * @param path    where to write; what is there is replaced in one step
+ * @param error   receives the reason on failure; may be NULL
+ * @return        PEAS_OK, PEAS_NOT_FOUND (no such job, or it is not at work), PEAS_IO, PEAS_FULL
  */
 PEAS_API
 peas_status peas_refresh(struct peas_engine *engine,
@@ -755,9 +830,13 @@ peas_status peas_refresh(struct peas_engine *engine,
 
 /**
  * Writes what a pea says - name, size, files, release, owners - as JSON, like snprintf: at most capacity bytes, with a NUL.
- * Needs no engine and no network; reads the file. Asks nobody whether the pea can be trusted.
+ * Needs no engine and no network; reads the file. Asks nobody whether the pea can be trusted. docs/DESCRIBE.md lists the fields.
  *
- * @return the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
+ * @param pea       path of the pea
+ * @param out_text  receives the text; may be NULL if capacity is 0
+ * @param capacity  bytes at out_text
+ * @param error     receives the reason on failure (PEAS_NOT_FOUND, PEAS_IO, PEAS_CORRUPT, PEAS_INVALID); may be NULL
+ * @return          the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
  */
 PEAS_API
 size_t peas_describe(const char *pea,
@@ -769,7 +848,11 @@ size_t peas_describe(const char *pea,
  * Writes statistics as JSON, like snprintf: of a job, or with job 0 of the engine and all its running jobs. docs/STATS.md lists
  * the fields; they are only ever added. Does not block.
  *
- * @return the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
+ * @param engine    the engine
+ * @param job       the job, or 0
+ * @param out_text  receives the text; may be NULL if capacity is 0
+ * @param capacity  bytes at out_text
+ * @return          the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
  */
 PEAS_API
 size_t peas_stats(struct peas_engine *engine,
@@ -780,9 +863,11 @@ size_t peas_stats(struct peas_engine *engine,
 /**
  * Takes events from the queue, waiting for the first. Each event goes to one caller.
  *
+ * @param engine      the engine
  * @param events      receives at most capacity events
+ * @param capacity    how many events fit there, at least 1
  * @param timeout_ms  how long to wait for the first; 0 does not block, -1 waits without end
- * @return how many were written to events; 0: time is up; or a negative peas_status (PEAS_BUSY while a callback is set)
+ * @return            how many were written to events; 0: time is up; or a negative peas_status (PEAS_BUSY while a callback is set)
  */
 PEAS_API
 int32_t peas_poll(struct peas_engine *engine,
@@ -794,7 +879,11 @@ int32_t peas_poll(struct peas_engine *engine,
  * Calls `callback` on this thread for each waiting event, waiting for the first. For programs with a main loop: call it every
  * frame with timeout 0. Any function of peas may be called from the callback.
  *
- * @return how many events were delivered, or a negative peas_status (PEAS_BUSY while a callback is set)
+ * @param engine      the engine
+ * @param callback    the function to call, once for each event; not kept
+ * @param user_data   handed to it as it is
+ * @param timeout_ms  how long to wait for the first; 0 does not block, -1 waits without end
+ * @return            how many events were delivered, or a negative peas_status (PEAS_BUSY while a callback is set)
  */
 PEAS_API
 int32_t peas_dispatch(struct peas_engine *engine,
@@ -808,6 +897,11 @@ int32_t peas_dispatch(struct peas_engine *engine,
  * function of peas may be called from it, peas_engine_close too. Once this returns, the former callback is not running and
  * will not be called again - unless it was called from that callback itself. Do not call it while holding a lock that the
  * callback takes.
+ *
+ * @param engine     the engine
+ * @param callback   the function to call, or NULL; kept until it is replaced or the engine is closed
+ * @param user_data  handed to it as it is; must stay usable as long
+ * @return           PEAS_OK, or PEAS_IO (no thread could be made)
  */
 PEAS_API
 peas_status peas_set_callback(struct peas_engine *engine,
@@ -816,9 +910,11 @@ peas_status peas_set_callback(struct peas_engine *engine,
 
 /**
  * A descriptor that is readable exactly while events wait, for select, poll, epoll, kqueue, asyncio. Only wait on it: do not
- * read it, write it or close it. It lives as long as the engine.
+ * read it, write it or close it. It lives as long as the engine, and becomes readable a last time when peas_engine_close
+ * begins, so that a thread asleep on it wakes up. Take it out of an epoll set before that: its number may be used again.
  *
- * @return the descriptor, or -1
+ * @param engine  the engine
+ * @return        the descriptor, or -1
  */
 PEAS_API
 ptrdiff_t peas_pollable(struct peas_engine *engine);
@@ -826,6 +922,11 @@ ptrdiff_t peas_pollable(struct peas_engine *engine);
 /**
  * Sets the wake function, or removes it with NULL. Once this returns, the former one is not running and will not be called
  * again.
+ *
+ * @param engine     the engine
+ * @param wake       the function to call when the queue stops being empty, or NULL; kept until it is replaced or the engine is closed
+ * @param user_data  handed to it as it is; must stay usable as long
+ * @return           PEAS_OK
  */
 PEAS_API
 peas_status peas_set_wake(struct peas_engine *engine,

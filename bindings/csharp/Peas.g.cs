@@ -118,7 +118,11 @@ public enum peas_status_t : Int32 {
 
 public unsafe partial class Ffi {
     /// <summary>
-    /// Ends a job. What was verified stays on disk. PEAS_EVENT_ENDED follows. Does not block.
+    /// Ends a job. What was verified stays on disk. PEAS_EVENT_ENDED follows. Does not block. Of a job that is over: nothing to do.
+    ///
+    /// @param engine  the engine
+    /// @param job     the job
+    /// @return        PEAS_OK, or PEAS_NOT_FOUND
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_cancel (
@@ -157,9 +161,15 @@ public unsafe partial class Ffi {
     /// Makes a pea: hashes the file or folder at source, writes its description to pea.
     ///
     /// Like all calls that start a job, this touches no disk and does not block: what is wrong with a path arrives as
-    /// PEAS_EVENT_ENDED, and from peas_wait.
+    /// PEAS_EVENT_ENDED, and from peas_wait. What is at pea is replaced when all is hashed, in one step.
     ///
-    /// @param job  receives the job; may be NULL
+    /// @param engine   the engine
+    /// @param source   the file or folder to describe; not changed
+    /// @param pea      path of the pea to write
+    /// @param options  settings of the job, or NULL
+    /// @param job      receives the job, or 0 on failure; may be NULL
+    /// @param error    receives the reason on failure; may be NULL
+    /// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_create (
@@ -174,9 +184,13 @@ public unsafe partial class Ffi {
 public unsafe partial class Ffi {
     /// <summary>
     /// Writes what a pea says - name, size, files, release, owners - as JSON, like snprintf: at most capacity bytes, with a NUL.
-    /// Needs no engine and no network; reads the file. Asks nobody whether the pea can be trusted.
+    /// Needs no engine and no network; reads the file. Asks nobody whether the pea can be trusted. docs/DESCRIBE.md lists the fields.
     ///
-    /// @return the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
+    /// @param pea       path of the pea
+    /// @param out_text  receives the text; may be NULL if capacity is 0
+    /// @param capacity  bytes at out_text
+    /// @param error     receives the reason on failure (PEAS_NOT_FOUND, PEAS_IO, PEAS_CORRUPT, PEAS_INVALID); may be NULL
+    /// @return          the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     UIntPtr peas_describe (
@@ -274,7 +288,11 @@ public unsafe partial class Ffi {
     /// Calls <c>callback</c> on this thread for each waiting event, waiting for the first. For programs with a main loop: call it every
     /// frame with timeout 0. Any function of peas may be called from the callback.
     ///
-    /// @return how many events were delivered, or a negative peas_status (PEAS_BUSY while a callback is set)
+    /// @param engine      the engine
+    /// @param callback    the function to call, once for each event; not kept
+    /// @param user_data   handed to it as it is
+    /// @param timeout_ms  how long to wait for the first; 0 does not block, -1 waits without end
+    /// @return            how many events were delivered, or a negative peas_status (PEAS_BUSY while a callback is set)
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     Int32 peas_dispatch (
@@ -295,6 +313,7 @@ public unsafe partial class Ffi {
     ///
     /// @param engine      the engine, or NULL for nothing to do
     /// @param timeout_ms  0 to leave at once
+    /// @return            PEAS_OK; PEAS_TIMEOUT; or PEAS_CLOSED, PEAS_FORKED, PEAS_INVALID: there was nothing to close
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_engine_close (
@@ -361,6 +380,10 @@ public unsafe struct peas_engine_info_t {
 public unsafe partial class Ffi {
     /// <summary>
     /// Reads where an engine listens, who it is, and its limits. Does not block.
+    ///
+    /// @param engine  the engine
+    /// @param info    receives the numbers; untouched on failure
+    /// @return        PEAS_OK, or PEAS_INVALID, PEAS_CLOSED, PEAS_FORKED, PEAS_INTERNAL, as from every function that takes an engine
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_engine_get_info (
@@ -372,9 +395,13 @@ public unsafe partial class Ffi {
     /// <summary>
     /// Starts an engine: its threads and its listener. Takes some milliseconds. The only thing to free, with peas_engine_close.
     ///
+    /// Errors: PEAS_INVALID (an option; the message names it), PEAS_IO (the address cannot be listened on, or no threads or descriptors
+    /// are left; os_code says why), PEAS_BUSY (1,024 engines in this process).
+    ///
     /// @param options  settings of the engine, or NULL
     /// @param engine   receives the engine, or NULL on failure
     /// @param error    receives the reason on failure; may be NULL
+    /// @return         PEAS_OK, or why not
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_engine_new (
@@ -392,7 +419,13 @@ public unsafe partial class Ffi {
     /// each content once at a time: another job ends with PEAS_BUSY, unless the first one is complete and does not share, or was
     /// cancelled.
     ///
-    /// @param job  receives the job; may be NULL
+    /// @param engine   the engine
+    /// @param pea      path of the pea
+    /// @param target   path that the content shall have; folders above it are made
+    /// @param options  settings of the job, or NULL
+    /// @param job      receives the job, or 0 on failure; may be NULL
+    /// @param error    receives the reason on failure; may be NULL
+    /// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_install (
@@ -534,6 +567,11 @@ public unsafe partial class Ffi {
     /// <summary>
     /// Reads what a job is doing. Does not block; cheap enough to call every frame. Jobs that are over are remembered, the last
     /// 4,096 of them.
+    ///
+    /// @param engine  the engine
+    /// @param job     the job
+    /// @param info    receives the numbers; untouched on failure
+    /// @return        PEAS_OK, or PEAS_NOT_FOUND
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_job_info (
@@ -546,9 +584,11 @@ public unsafe partial class Ffi {
     /// <summary>
     /// Takes events from the queue, waiting for the first. Each event goes to one caller.
     ///
+    /// @param engine      the engine
     /// @param events      receives at most capacity events
+    /// @param capacity    how many events fit there, at least 1
     /// @param timeout_ms  how long to wait for the first; 0 does not block, -1 waits without end
-    /// @return how many were written to events; 0: time is up; or a negative peas_status (PEAS_BUSY while a callback is set)
+    /// @return            how many were written to events; 0: time is up; or a negative peas_status (PEAS_BUSY while a callback is set)
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     Int32 peas_poll (
@@ -561,9 +601,11 @@ public unsafe partial class Ffi {
 public unsafe partial class Ffi {
     /// <summary>
     /// A descriptor that is readable exactly while events wait, for select, poll, epoll, kqueue, asyncio. Only wait on it: do not
-    /// read it, write it or close it. It lives as long as the engine.
+    /// read it, write it or close it. It lives as long as the engine, and becomes readable a last time when peas_engine_close
+    /// begins, so that a thread asleep on it wakes up. Take it out of an epoll set before that: its number may be used again.
     ///
-    /// @return the descriptor, or -1
+    /// @param engine  the engine
+    /// @return        the descriptor, or -1
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     IntPtr peas_pollable (
@@ -574,6 +616,12 @@ public unsafe partial class Ffi {
     /// <summary>
     /// Writes the pea of a running share or install to path, with a fresh list of those who hold the content now, this peer
     /// included. What was signed is unchanged. Blocks for a small durable write.
+    ///
+    /// @param engine  the engine
+    /// @param job     the share or install
+    /// @param path    where to write; what is there is replaced in one step
+    /// @param error   receives the reason on failure; may be NULL
+    /// @return        PEAS_OK, PEAS_NOT_FOUND (no such job, or it is not at work), PEAS_IO, PEAS_FULL
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_refresh (
@@ -587,7 +635,14 @@ public unsafe partial class Ffi {
     /// <summary>
     /// Changes settings while running: limits, paused, peers, log. Takes effect within 100 ms. Does not block.
     ///
-    /// @param job  the job, or 0 for the engine
+    /// Errors: PEAS_INVALID (an option that is unknown or not for this; nothing was changed), PEAS_NOT_FOUND (no such job, or it is
+    /// over).
+    ///
+    /// @param engine   the engine
+    /// @param job      the job, or 0 for the engine
+    /// @param options  what to change, and to what
+    /// @param error    receives the reason on failure; may be NULL
+    /// @return         PEAS_OK, or why not
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_set (
@@ -604,6 +659,11 @@ public unsafe partial class Ffi {
     /// function of peas may be called from it, peas_engine_close too. Once this returns, the former callback is not running and
     /// will not be called again - unless it was called from that callback itself. Do not call it while holding a lock that the
     /// callback takes.
+    ///
+    /// @param engine     the engine
+    /// @param callback   the function to call, or NULL; kept until it is replaced or the engine is closed
+    /// @param user_data  handed to it as it is; must stay usable as long
+    /// @return           PEAS_OK, or PEAS_IO (no thread could be made)
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_set_callback (
@@ -623,6 +683,11 @@ public unsafe partial class Ffi {
     /// <summary>
     /// Sets the wake function, or removes it with NULL. Once this returns, the former one is not running and will not be called
     /// again.
+    ///
+    /// @param engine     the engine
+    /// @param wake       the function to call when the queue stops being empty, or NULL; kept until it is replaced or the engine is closed
+    /// @param user_data  handed to it as it is; must stay usable as long
+    /// @return           PEAS_OK
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_set_wake (
@@ -634,9 +699,16 @@ public unsafe partial class Ffi {
 
 public unsafe partial class Ffi {
     /// <summary>
-    /// Shares what lies at source, which must be what the pea says. Goes on until cancelled.
+    /// Shares what lies at source, which must be what the pea says. Goes on until cancelled. Each piece is hashed before it is sent:
+    /// one that was changed on disk is not sent, and nothing here is ever repaired.
     ///
-    /// @param job  receives the job; may be NULL
+    /// @param engine   the engine
+    /// @param pea      path of the pea
+    /// @param source   the file or folder that it describes
+    /// @param options  settings of the job, or NULL
+    /// @param job      receives the job, or 0 on failure; may be NULL
+    /// @param error    receives the reason on failure; may be NULL
+    /// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_share (
@@ -653,7 +725,11 @@ public unsafe partial class Ffi {
     /// Writes statistics as JSON, like snprintf: of a job, or with job 0 of the engine and all its running jobs. docs/STATS.md lists
     /// the fields; they are only ever added. Does not block.
     ///
-    /// @return the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
+    /// @param engine    the engine
+    /// @param job       the job, or 0
+    /// @param out_text  receives the text; may be NULL if capacity is 0
+    /// @param capacity  bytes at out_text
+    /// @return          the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     UIntPtr peas_stats (
@@ -665,7 +741,10 @@ public unsafe partial class Ffi {
 
 public unsafe partial class Ffi {
     /// <summary>
-    /// The name of a status, for logs: "PEAS_FULL". Static storage; never NULL, not for unknown numbers either.
+    /// The name of a status, for logs: "PEAS_FULL".
+    ///
+    /// @param status  any number
+    /// @return        static storage; never NULL, not for unknown numbers either
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     byte /*const*/ * peas_status_string (
@@ -677,7 +756,13 @@ public unsafe partial class Ffi {
     /// Hashes what lies at place against the pea, and changes nothing. Complete: all is right. Ends with PEAS_CORRUPT otherwise,
     /// with a notice for each bad file and the count of bad pieces in peas_info.
     ///
-    /// @param job  receives the job; may be NULL
+    /// @param engine   the engine
+    /// @param pea      path of the pea
+    /// @param place    the file or folder that it describes
+    /// @param options  settings of the job, or NULL
+    /// @param job      receives the job, or 0 on failure; may be NULL
+    /// @param error    receives the reason on failure; may be NULL
+    /// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_verify (
@@ -691,7 +776,9 @@ public unsafe partial class Ffi {
 
 public unsafe partial class Ffi {
     /// <summary>
-    /// The version of the library, as PEAS_VERSION.
+    /// The version of the library that runs, to compare with that of the header: functions may have come since.
+    ///
+    /// @return a number as PEAS_VERSION
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     UInt32 peas_version ();
@@ -699,7 +786,9 @@ public unsafe partial class Ffi {
 
 public unsafe partial class Ffi {
     /// <summary>
-    /// The version of the library, for people: "0.1.0". Static storage.
+    /// The version of the library, for people: "0.1.0".
+    ///
+    /// @return static storage
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     byte /*const*/ * peas_version_string ();
@@ -709,7 +798,11 @@ public unsafe partial class Ffi {
     /// <summary>
     /// Waits until the job is complete, or over. Takes no event from the queue. Any number of threads may wait.
     ///
-    /// @return PEAS_OK when complete, PEAS_TIMEOUT, or why the job ended
+    /// @param engine      the engine
+    /// @param job         the job
+    /// @param timeout_ms  how long; 0 does not block, -1 waits without end
+    /// @param error       receives why the job ended; may be NULL
+    /// @return            PEAS_OK when complete, PEAS_TIMEOUT, PEAS_NOT_FOUND, or why the job ended
     /// </summary>
     [DllImport(RustLib, ExactSpelling = true)] public static unsafe extern
     peas_status_t peas_wait (

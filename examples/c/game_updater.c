@@ -104,7 +104,7 @@ static void size_text(char text[16], uint64_t bytes)
 static void draw(const peas_info *info, int game_runs)
 {
     static const char *const doing[] = { "", "checking", "updating", "sharing", "done", "putting in place" };
-    char bar[25], done[16], total[16], rate[16], up[16];
+    char bar[25], done[16], total[16], rate[16], up[16], left[40] = "";
     const char *what = info->paused == PEAS_PAUSE_HOST ? "paused"
         : info->paused == PEAS_PAUSE_DISK_FULL ? "disk full"
         : info->paused == PEAS_PAUSE_DISK_ERROR ? "disk error"
@@ -118,8 +118,10 @@ static void draw(const peas_info *info, int game_runs)
     size_text(total, info->bytes_total);
     size_text(rate, info->rate_received);
     size_text(up, info->rate_sent);
-    printf("\r[%s] %3.0f%% %s/%s  %s/s down %s/s up  %u peers, %.0f%% from peers  %s%s\033[K", bar, part * 100, done, total,
-           rate, up, info->peers, received > 0 ? 100.0 * (double)info->bytes_from_peers / (double)received : 0.0, what,
+    if (info->remaining_ms > 0) snprintf(left, sizeof left, ", %" PRId64 " s left", (info->remaining_ms + 999) / 1000);
+    printf("\r[%s] %3.0f%% %s/%s  %s/s down %s/s up  %u %s, %.0f%% from peers  %s%s%s\033[K", bar, part * 100, done, total,
+           rate, up, info->peers, info->peers == 1 ? "peer" : "peers",
+           received > 0 ? 100.0 * (double)info->bytes_from_peers / (double)received : 0.0, what, left,
            game_runs ? " (game runs)" : "");
     fflush(stdout);
 }

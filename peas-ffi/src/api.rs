@@ -16,21 +16,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[apply(capi)]
-/// The version of the library, as PEAS_VERSION.
+/// The version of the library that runs, to compare with that of the header: functions may have come since.
+///
+/// @return a number as PEAS_VERSION
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_version() -> u32 {
     PEAS_VERSION
 }
 
 #[apply(capi)]
-/// The version of the library, for people: "0.1.0". Static storage.
+/// The version of the library, for people: "0.1.0".
+///
+/// @return static storage
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_version_string() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
 #[apply(capi)]
-/// The name of a status, for logs: "PEAS_FULL". Static storage; never NULL, not for unknown numbers either.
+/// The name of a status, for logs: "PEAS_FULL".
+///
+/// @param status  any number
+/// @return        static storage; never NULL, not for unknown numbers either
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_status_string(status: i32) -> *const c_char {
     let name = match status {
@@ -60,9 +67,13 @@ pub unsafe extern "C" fn peas_status_string(status: i32) -> *const c_char {
 #[apply(capi)]
 /// Starts an engine: its threads and its listener. Takes some milliseconds. The only thing to free, with peas_engine_close.
 ///
+/// Errors: PEAS_INVALID (an option; the message names it), PEAS_IO (the address cannot be listened on, or no threads or descriptors
+/// are left; os_code says why), PEAS_BUSY (1,024 engines in this process).
+///
 /// @param options  settings of the engine, or NULL
 /// @param engine   receives the engine, or NULL on failure
 /// @param error    receives the reason on failure; may be NULL
+/// @return         PEAS_OK, or why not
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_engine_new(
     options: *const *const c_char,
@@ -96,6 +107,7 @@ pub unsafe extern "C" fn peas_engine_new(
 ///
 /// @param engine      the engine, or NULL for nothing to do
 /// @param timeout_ms  0 to leave at once
+/// @return            PEAS_OK; PEAS_TIMEOUT; or PEAS_CLOSED, PEAS_FORKED, PEAS_INVALID: there was nothing to close
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_engine_close(engine: *mut peas_engine, timeout_ms: u32) -> peas_status {
     if engine.is_null() {
@@ -110,6 +122,10 @@ pub unsafe extern "C" fn peas_engine_close(engine: *mut peas_engine, timeout_ms:
 
 #[apply(capi)]
 /// Reads where an engine listens, who it is, and its limits. Does not block.
+///
+/// @param engine  the engine
+/// @param info    receives the numbers; untouched on failure
+/// @return        PEAS_OK, or PEAS_INVALID, PEAS_CLOSED, PEAS_FORKED, PEAS_INTERNAL, as from every function that takes an engine
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_engine_get_info(engine: *mut peas_engine, info: *mut peas_engine_info) -> peas_status {
     on(engine, std::ptr::null_mut(), |host| {
@@ -124,7 +140,14 @@ pub unsafe extern "C" fn peas_engine_get_info(engine: *mut peas_engine, info: *m
 #[apply(capi)]
 /// Changes settings while running: limits, paused, peers, log. Takes effect within 100 ms. Does not block.
 ///
-/// @param job  the job, or 0 for the engine
+/// Errors: PEAS_INVALID (an option that is unknown or not for this; nothing was changed), PEAS_NOT_FOUND (no such job, or it is
+/// over).
+///
+/// @param engine   the engine
+/// @param job      the job, or 0 for the engine
+/// @param options  what to change, and to what
+/// @param error    receives the reason on failure; may be NULL
+/// @return         PEAS_OK, or why not
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_set(
     engine: *mut peas_engine,
@@ -144,9 +167,15 @@ pub unsafe extern "C" fn peas_set(
 /// Makes a pea: hashes the file or folder at source, writes its description to pea.
 ///
 /// Like all calls that start a job, this touches no disk and does not block: what is wrong with a path arrives as
-/// PEAS_EVENT_ENDED, and from peas_wait.
+/// PEAS_EVENT_ENDED, and from peas_wait. What is at pea is replaced when all is hashed, in one step.
 ///
-/// @param job  receives the job; may be NULL
+/// @param engine   the engine
+/// @param source   the file or folder to describe; not changed
+/// @param pea      path of the pea to write
+/// @param options  settings of the job, or NULL
+/// @param job      receives the job, or 0 on failure; may be NULL
+/// @param error    receives the reason on failure; may be NULL
+/// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_create(
     engine: *mut peas_engine,
@@ -160,9 +189,16 @@ pub unsafe extern "C" fn peas_create(
 }
 
 #[apply(capi)]
-/// Shares what lies at source, which must be what the pea says. Goes on until cancelled.
+/// Shares what lies at source, which must be what the pea says. Goes on until cancelled. Each piece is hashed before it is sent:
+/// one that was changed on disk is not sent, and nothing here is ever repaired.
 ///
-/// @param job  receives the job; may be NULL
+/// @param engine   the engine
+/// @param pea      path of the pea
+/// @param source   the file or folder that it describes
+/// @param options  settings of the job, or NULL
+/// @param job      receives the job, or 0 on failure; may be NULL
+/// @param error    receives the reason on failure; may be NULL
+/// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_share(
     engine: *mut peas_engine,
@@ -183,7 +219,13 @@ pub unsafe extern "C" fn peas_share(
 /// each content once at a time: another job ends with PEAS_BUSY, unless the first one is complete and does not share, or was
 /// cancelled.
 ///
-/// @param job  receives the job; may be NULL
+/// @param engine   the engine
+/// @param pea      path of the pea
+/// @param target   path that the content shall have; folders above it are made
+/// @param options  settings of the job, or NULL
+/// @param job      receives the job, or 0 on failure; may be NULL
+/// @param error    receives the reason on failure; may be NULL
+/// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_install(
     engine: *mut peas_engine,
@@ -200,7 +242,13 @@ pub unsafe extern "C" fn peas_install(
 /// Hashes what lies at place against the pea, and changes nothing. Complete: all is right. Ends with PEAS_CORRUPT otherwise,
 /// with a notice for each bad file and the count of bad pieces in peas_info.
 ///
-/// @param job  receives the job; may be NULL
+/// @param engine   the engine
+/// @param pea      path of the pea
+/// @param place    the file or folder that it describes
+/// @param options  settings of the job, or NULL
+/// @param job      receives the job, or 0 on failure; may be NULL
+/// @param error    receives the reason on failure; may be NULL
+/// @return         PEAS_OK when the job has begun; PEAS_INVALID (an argument), PEAS_BUSY (1,024 jobs are not over)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_verify(
     engine: *mut peas_engine,
@@ -214,7 +262,11 @@ pub unsafe extern "C" fn peas_verify(
 }
 
 #[apply(capi)]
-/// Ends a job. What was verified stays on disk. PEAS_EVENT_ENDED follows. Does not block.
+/// Ends a job. What was verified stays on disk. PEAS_EVENT_ENDED follows. Does not block. Of a job that is over: nothing to do.
+///
+/// @param engine  the engine
+/// @param job     the job
+/// @return        PEAS_OK, or PEAS_NOT_FOUND
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_cancel(engine: *mut peas_engine, job: peas_job) -> peas_status {
     on(engine, std::ptr::null_mut(), |host| host.cancel(job))
@@ -223,7 +275,11 @@ pub unsafe extern "C" fn peas_cancel(engine: *mut peas_engine, job: peas_job) ->
 #[apply(capi)]
 /// Waits until the job is complete, or over. Takes no event from the queue. Any number of threads may wait.
 ///
-/// @return PEAS_OK when complete, PEAS_TIMEOUT, or why the job ended
+/// @param engine      the engine
+/// @param job         the job
+/// @param timeout_ms  how long; 0 does not block, -1 waits without end
+/// @param error       receives why the job ended; may be NULL
+/// @return            PEAS_OK when complete, PEAS_TIMEOUT, PEAS_NOT_FOUND, or why the job ended
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_wait(engine: *mut peas_engine, job: peas_job, timeout_ms: i32, error: *mut peas_error) -> peas_status {
     let until = crate::board::Deadline::after_ms(timeout_ms);
@@ -233,6 +289,11 @@ pub unsafe extern "C" fn peas_wait(engine: *mut peas_engine, job: peas_job, time
 #[apply(capi)]
 /// Reads what a job is doing. Does not block; cheap enough to call every frame. Jobs that are over are remembered, the last
 /// 4,096 of them.
+///
+/// @param engine  the engine
+/// @param job     the job
+/// @param info    receives the numbers; untouched on failure
+/// @return        PEAS_OK, or PEAS_NOT_FOUND
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_job_info(engine: *mut peas_engine, job: peas_job, info: *mut peas_info) -> peas_status {
     on(engine, std::ptr::null_mut(), |host| {
@@ -248,6 +309,12 @@ pub unsafe extern "C" fn peas_job_info(engine: *mut peas_engine, job: peas_job, 
 #[apply(capi)]
 /// Writes the pea of a running share or install to path, with a fresh list of those who hold the content now, this peer
 /// included. What was signed is unchanged. Blocks for a small durable write.
+///
+/// @param engine  the engine
+/// @param job     the share or install
+/// @param path    where to write; what is there is replaced in one step
+/// @param error   receives the reason on failure; may be NULL
+/// @return        PEAS_OK, PEAS_NOT_FOUND (no such job, or it is not at work), PEAS_IO, PEAS_FULL
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_refresh(engine: *mut peas_engine, job: peas_job, path: *const c_char, error: *mut peas_error) -> peas_status {
     on(engine, error, |host| {
@@ -260,20 +327,28 @@ pub unsafe extern "C" fn peas_refresh(engine: *mut peas_engine, job: peas_job, p
 
 #[apply(capi)]
 /// Writes what a pea says - name, size, files, release, owners - as JSON, like snprintf: at most capacity bytes, with a NUL.
-/// Needs no engine and no network; reads the file. Asks nobody whether the pea can be trusted.
+/// Needs no engine and no network; reads the file. Asks nobody whether the pea can be trusted. docs/DESCRIBE.md lists the fields.
 ///
-/// @return the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
+/// @param pea       path of the pea
+/// @param out_text  receives the text; may be NULL if capacity is 0
+/// @param capacity  bytes at out_text
+/// @param error     receives the reason on failure (PEAS_NOT_FOUND, PEAS_IO, PEAS_CORRUPT, PEAS_INVALID); may be NULL
+/// @return          the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_describe(pea: *const c_char, out_text: *mut c_char, capacity: usize, error: *mut peas_error) -> usize {
     text::fill(out_text, capacity, "");
-    written(error, out_text, capacity, || crate::describe::describe(&text::path(pea, "pea")?))
+    written(error, out_text, capacity, || guarded(|| crate::describe::describe(&text::path(pea, "pea")?)))
 }
 
 #[apply(capi)]
 /// Writes statistics as JSON, like snprintf: of a job, or with job 0 of the engine and all its running jobs. docs/STATS.md lists
 /// the fields; they are only ever added. Does not block.
 ///
-/// @return the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
+/// @param engine    the engine
+/// @param job       the job, or 0
+/// @param out_text  receives the text; may be NULL if capacity is 0
+/// @param capacity  bytes at out_text
+/// @return          the length of the text without its NUL (more than capacity - 1: it was cut), or 0 on failure
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_stats(engine: *mut peas_engine, job: peas_job, out_text: *mut c_char, capacity: usize) -> usize {
     text::fill(out_text, capacity, "");
@@ -287,7 +362,7 @@ pub unsafe extern "C" fn peas_stats(engine: *mut peas_engine, job: peas_job, out
 fn written(error: *mut peas_error, out: *mut c_char, capacity: usize, body: impl FnOnce() -> Result<String, Failure>) -> usize {
     let mut length = 0;
     answer(error, || {
-        length = text::fill(out, capacity, &guarded(body)?);
+        length = text::fill(out, capacity, &body()?);
         Ok(())
     });
     length

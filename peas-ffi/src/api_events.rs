@@ -16,9 +16,11 @@ const BATCH: usize = 64;
 #[apply(capi)]
 /// Takes events from the queue, waiting for the first. Each event goes to one caller.
 ///
+/// @param engine      the engine
 /// @param events      receives at most capacity events
+/// @param capacity    how many events fit there, at least 1
 /// @param timeout_ms  how long to wait for the first; 0 does not block, -1 waits without end
-/// @return how many were written to events; 0: time is up; or a negative peas_status (PEAS_BUSY while a callback is set)
+/// @return            how many were written to events; 0: time is up; or a negative peas_status (PEAS_BUSY while a callback is set)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_poll(engine: *mut peas_engine, events: *mut peas_event, capacity: i32, timeout_ms: i32) -> i32 {
     let until = Deadline::after_ms(timeout_ms);
@@ -48,7 +50,11 @@ pub unsafe extern "C" fn peas_poll(engine: *mut peas_engine, events: *mut peas_e
 /// Calls `callback` on this thread for each waiting event, waiting for the first. For programs with a main loop: call it every
 /// frame with timeout 0. Any function of peas may be called from the callback.
 ///
-/// @return how many events were delivered, or a negative peas_status (PEAS_BUSY while a callback is set)
+/// @param engine      the engine
+/// @param callback    the function to call, once for each event; not kept
+/// @param user_data   handed to it as it is
+/// @param timeout_ms  how long to wait for the first; 0 does not block, -1 waits without end
+/// @return            how many events were delivered, or a negative peas_status (PEAS_BUSY while a callback is set)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_dispatch(engine: *mut peas_engine, callback: peas_event_fn, user_data: *mut c_void, timeout_ms: i32) -> i32 {
     let until = Deadline::after_ms(timeout_ms);
@@ -64,6 +70,11 @@ pub unsafe extern "C" fn peas_dispatch(engine: *mut peas_engine, callback: peas_
 /// function of peas may be called from it, peas_engine_close too. Once this returns, the former callback is not running and
 /// will not be called again - unless it was called from that callback itself. Do not call it while holding a lock that the
 /// callback takes.
+///
+/// @param engine     the engine
+/// @param callback   the function to call, or NULL; kept until it is replaced or the engine is closed
+/// @param user_data  handed to it as it is; must stay usable as long
+/// @return           PEAS_OK, or PEAS_IO (no thread could be made)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_set_callback(engine: *mut peas_engine, callback: peas_event_fn, user_data: *mut c_void) -> peas_status {
     on(engine, std::ptr::null_mut(), |host| host.set_callback(callback.map(|function| Hook { function, user_data })))
@@ -71,9 +82,11 @@ pub unsafe extern "C" fn peas_set_callback(engine: *mut peas_engine, callback: p
 
 #[apply(capi)]
 /// A descriptor that is readable exactly while events wait, for select, poll, epoll, kqueue, asyncio. Only wait on it: do not
-/// read it, write it or close it. It lives as long as the engine.
+/// read it, write it or close it. It lives as long as the engine, and becomes readable a last time when peas_engine_close
+/// begins, so that a thread asleep on it wakes up. Take it out of an epoll set before that: its number may be used again.
 ///
-/// @return the descriptor, or -1
+/// @param engine  the engine
+/// @return        the descriptor, or -1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_pollable(engine: *mut peas_engine) -> isize {
     let made = handle::get(engine).and_then(|host| host.call(|| host.board.pollable()));
@@ -83,6 +96,11 @@ pub unsafe extern "C" fn peas_pollable(engine: *mut peas_engine) -> isize {
 #[apply(capi)]
 /// Sets the wake function, or removes it with NULL. Once this returns, the former one is not running and will not be called
 /// again.
+///
+/// @param engine     the engine
+/// @param wake       the function to call when the queue stops being empty, or NULL; kept until it is replaced or the engine is closed
+/// @param user_data  handed to it as it is; must stay usable as long
+/// @return           PEAS_OK
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn peas_set_wake(engine: *mut peas_engine, wake: peas_wake_fn, user_data: *mut c_void) -> peas_status {
     on(engine, std::ptr::null_mut(), |host| {

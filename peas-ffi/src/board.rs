@@ -50,7 +50,7 @@ pub(crate) struct State {
     bell: Option<Bell>,
     pub(crate) log: Option<peas_level>,
     pub(crate) delivery: Delivery,
-    pub(crate) closed: bool,
+    closed: bool,
     pub(crate) failed: Option<String>,
 }
 
@@ -119,7 +119,8 @@ impl Board {
         let mut state = self.lock();
         let was_empty = state.queue.is_empty();
         change(&mut state);
-        let rings = was_empty && !state.queue.is_empty();
+        // A closed engine tells nobody of anything; its descriptor is up already.
+        let rings = was_empty && !state.queue.is_empty() && !state.closed;
         if rings && let Some(bell) = &state.bell {
             bell.raise();
         }
@@ -163,12 +164,24 @@ impl Board {
 }
 
 impl State {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether calls are still answered.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match &self.failed {
             _ if self.closed => Err(Failure::new(peas_status::PEAS_CLOSED, "the engine is closed")),
             Some(why) => Err(Failure::new(peas_status::PEAS_INTERNAL, format!("a bug in peas: {why}; close the engine"))),
             None => Ok(()),
+        }
+    }
+
+    /// No call is answered from now on. Whoever sleeps on the descriptor is woken: nothing else would do it any more.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        if let Some(bell) = self.bell.as_ref().filter(|_| self.queue.is_empty()) {
+            bell.raise();
         }
     }
 
@@ -249,6 +262,7 @@ impl State {
     fn lower_if_empty(&self) {
         // The bell is up exactly while the queue holds something: whoever empties it lowers it, under the same lock.
         if self.queue.is_empty()
+            && !self.closed
             && let Some(bell) = &self.bell
         {
             bell.lower();

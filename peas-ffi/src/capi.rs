@@ -4,6 +4,7 @@
 //! same text and sees a C function with its documentation. The panic barrier is *inside* the `extern "C"` function: a panic that
 //! leaves one aborts the process.
 
+use crate::panics::{self, Place};
 use crate::types::peas_status;
 
 /// Wraps an exported function: export for the linker, entry for the generated bindings, panic barrier.
@@ -16,13 +17,20 @@ macro_rules! capi {(
     #[allow(clippy::missing_safety_doc)] // The contract of pointers stands once, at the head of the header.
     #[::safer_ffi::ffi_export]
     pub unsafe extern "C" fn $name ( $($arg : $ty),* ) -> $ret {
-        match ::std::panic::catch_unwind(::std::panic::AssertUnwindSafe(move || $body)) {
-            Ok(answer) => answer,
-            Err(_) => $crate::capi::OnPanic::on_panic(),
-        }
+        $crate::capi::barrier(stringify!($name), move || $body)
     }
 )}
 pub(crate) use capi;
+
+/// Nothing unwinds out of this.
+pub(crate) fn barrier<T: OnPanic>(export: &'static str, body: impl FnOnce() -> T) -> T {
+    let answer = panics::caught(|| {
+        panics::enter(export);
+        panics::panic_if_armed(Place::Entry);
+        body()
+    });
+    answer.unwrap_or_else(|_| T::on_panic())
+}
 
 /// What a function answers when it panicked.
 pub(crate) trait OnPanic {

@@ -3,14 +3,14 @@
 pub(crate) use crate::board::in_wake;
 use crate::board::{Board, Deadline, Hook};
 use crate::failure::Failure;
+use crate::panics::{self, Place};
 use crate::settings::{Change, Settings};
 use crate::types::*;
 use peas_core::Engine;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,38 +29,19 @@ pub(crate) struct Host {
 thread_local! {
     /// The board whose callbacks this thread delivers, as a number.
     static COURIER_OF: Cell<usize> = const { Cell::new(0) };
-    /// Whether this thread is inside a call, and what a panic in it said.
-    static CALL: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs the body of a call. A panic becomes PEAS_INTERNAL and its text; its text is not printed, since the host's standard
-/// error is not ours.
+/// Runs the body of a call. A panic becomes PEAS_INTERNAL and its text.
 pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let ours = CALL.try_with(|call| match call.try_borrow_mut() {
-                Ok(mut call) if call.is_some() => {
-                    *call = Some(info.to_string());
-                    true
-                }
-                _ => false,
-            });
-            if !ours.unwrap_or(false) {
-                before(info);
-            }
-        }));
+    let answer = panics::caught(|| {
+        panics::panic_if_armed(Place::Inside);
+        body()
     });
-    let outer = CALL.replace(Some(String::new()));
-    let answer = catch_unwind(AssertUnwindSafe(body));
-    let said = CALL.replace(outer).unwrap_or_default();
-    answer.unwrap_or_else(|_| Err(Failure::new(peas_status::PEAS_INTERNAL, format!("a bug in peas: {}", said.replace('\n', " ")))))
+    answer.unwrap_or_else(|said| Err(Failure::new(peas_status::PEAS_INTERNAL, format!("a bug in peas: {said}"))))
 }
 
 impl Host {
     pub(crate) fn start(settings: Settings) -> Result<Self, Failure> {
-        panic_if_asked(&settings.change, "new");
         let mut config = settings.engine;
         config.upload_bytes_per_s = settings.change.upload_bytes_per_s.unwrap_or(0);
         config.download_bytes_per_s = settings.change.download_bytes_per_s.unwrap_or(0);
@@ -90,7 +71,9 @@ impl Host {
     }
 
     pub(crate) fn change(&self, change: &Change) -> Result<(), Failure> {
-        panic_if_asked(change, "set");
+        if let Some(place) = &change.panic {
+            panics::arm(place);
+        }
         let (upload, download) = self.engine.limits();
         if change.upload_bytes_per_s.is_some() || change.download_bytes_per_s.is_some() {
             self.engine.set_limits(change.upload_bytes_per_s.unwrap_or(upload), change.download_bytes_per_s.unwrap_or(download));
@@ -221,7 +204,7 @@ impl Host {
         let until = Deadline::after(timeout);
         let sessions: Vec<_> = {
             let mut state = self.board.lock();
-            state.closed = true;
+            state.close();
             state.delivery.generation += 1;
             for job in state.jobs.values() {
                 job.hashing.stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -261,7 +244,7 @@ fn deliver(board: &Arc<Board>, callback: Callback, generation: u64) {
     COURIER_OF.set(Arc::as_ptr(board).addr());
     let mut state = board.lock();
     loop {
-        if state.closed || state.delivery.generation != generation {
+        if state.is_closed() || state.delivery.generation != generation {
             return;
         }
         // A former callback that replaced itself may still be running: never two at once.
@@ -286,7 +269,7 @@ pub(crate) fn blank() -> peas_event {
     unsafe { std::mem::zeroed() }
 }
 
-/// Test builds panic on request, to prove the barrier.
+/// Test builds panic on request in the task of a job, to prove that it ends the job and nothing else.
 pub(crate) fn panic_if_asked(change: &Change, place: &str) {
     if cfg!(feature = "test-hooks") && change.panic.as_deref() == Some(place) {
         panic!("asked to, in {place}");

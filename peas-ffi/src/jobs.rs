@@ -110,6 +110,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
 async fn work(board: &Board, id: peas_job, engine: Engine, verb: peas_verb, places: Places, settings: Settings) -> Result<(), Failure> {
     let Settings { mut install, seed, trust, change, .. } = settings;
     install.paused = change.paused.unwrap_or(false);
+    let began_paused = install.paused;
     let pea_file = places.pea.clone();
     let pea = blocking(move || {
         panic_if_asked(&change, "open");
@@ -122,7 +123,7 @@ async fn work(board: &Board, id: peas_job, engine: Engine, verb: peas_verb, plac
         _ => engine.seed(pea, &places.content, seed)?,
     };
     drop(engine);
-    run(board, id, Arc::new(session)).await
+    run(board, id, Arc::new(session), began_paused).await
 }
 
 /// An engine works on each content once. A job that is complete and only says goodbye, or was cancelled, makes room.
@@ -154,7 +155,7 @@ async fn make_room(board: &Board, id: peas_job, content: PeaId) -> Result<(), Fa
 }
 
 /// Forwards until the session is over; says how it ended.
-async fn run(board: &Board, id: peas_job, session: Arc<Session>) -> Result<(), Failure> {
+async fn run(board: &Board, id: peas_job, session: Arc<Session>, began_paused: bool) -> Result<(), Failure> {
     let wishes = {
         let mut state = board.lock();
         // The engine is closing: the session ends with it.
@@ -167,8 +168,11 @@ async fn run(board: &Board, id: peas_job, session: Arc<Session>) -> Result<(), F
     if limits != (0, 0) {
         session.set_limits(limits.0, limits.1);
     }
-    if paused {
-        session.pause();
+    // The host may have changed its mind while the pea was opened.
+    match (began_paused, paused) {
+        (false, true) => session.pause(),
+        (true, false) => session.resume(),
+        _ => {}
     }
     if !peers.is_empty() {
         session.add_peers(&peers);

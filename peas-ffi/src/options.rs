@@ -213,7 +213,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
 
 /// What a test build takes besides.
 pub(crate) const TEST_OPTIONS: &[Opt] =
-    if cfg!(feature = "test-hooks") { &[one("test.panic", "place", "none", &[Engine, SetEngine, Install], "Panics there.")] } else { &[] };
+    if cfg!(feature = "test-hooks") { &[one("test.panic", "place", "none", &[SetEngine, Install], "Panics there.")] } else { &[] };
 
 /// Splits "name=value" and finds the option; an unknown name names the nearest one in its error.
 pub(crate) fn find(call: Call, text: &str) -> Result<(&'static Opt, &str), Failure> {

@@ -296,11 +296,11 @@ pub struct peas_event {
     pub message: [c_char; 384],
 }
 
-/// Called by a thread of the engine when the event queue stops being empty. It may set a flag, signal a condition or post a
+/// The wake function. Called by a thread of the engine when the event queue stops being empty. It may set a flag, signal a condition or post a
 /// message; it must not block. Calls of peas from it return PEAS_INVALID.
 pub type peas_wake_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// Called with one event at a time. `one` is valid until the function returns.
+/// The event function. Called with one event at a time. `one` is valid until the function returns.
 pub type peas_event_fn = Option<unsafe extern "C" fn(user_data: *mut c_void, one: *const peas_event)>;
 
 const _: () = {

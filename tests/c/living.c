@@ -2,7 +2,7 @@
  * How engines live in a host's process: signals, dead peers, fork, many threads, and closing - from every state, in time, with
  * nothing left.
  *
- * usage: living FOLDER [ENGINES]          with ENGINES engines made and closed at the end (200 if not given)
+ * usage: living FOLDER [ENGINES]          with ENGINES engines made and closed at the end (1,000 if not given)
  *        living FOLDER fetch PEA PEER     a child that installs slowly until it is killed
  *        living FOLDER dns                engines whose names are never answered
  */
@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 static char self[4096];
@@ -92,8 +93,8 @@ static void keeps_the_signals(int under_valgrind)
     { const char *o[] = { "upload_limit=0", NULL }; OK(peas_set(from, 0, o, &why)); }
     peas_engine *to = engine_with(NULL);
     done(to, install_from(to, "a.peas", "h", peer, NULL));
-    OK(peas_engine_close(to, 2000));
-    OK(peas_engine_close(from, 2000));
+    OK(peas_engine_close(to, HANG_MS));
+    OK(peas_engine_close(from, HANG_MS));
 }
 
 /* The control: without cover the same write does end a process. */
@@ -189,10 +190,10 @@ static void six_threads_inside(void)
     job = install_from(shared, "six7.peas", "other", peer, NULL);
     CHECK(peas_wait(shared, job, 10000, &why) == PEAS_BUSY);
     double begun = now_s();
-    OK(peas_engine_close(shared, 2000));
+    OK(peas_engine_close(shared, HANG_MS));
     for (int i = 0; i < 6; i++) { CHECK(pthread_join(threads[i], &answer) == 0); CHECK((long)answer == PEAS_CLOSED); }
     printf("close with 6 threads inside: %.1f ms, %d events taken\n", (now_s() - begun) * 1e3, (int)taken);
-    OK(peas_engine_close(from, 2000));
+    OK(peas_engine_close(from, HANG_MS));
 }
 
 static void *asker(void *unused)
@@ -213,13 +214,13 @@ static void calls_race_with_close(int rounds)
         shared = engine_with(NULL);
         for (int i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, asker, NULL) == 0);
         usleep((unsigned)round * 20);
-        OK(peas_engine_close(shared, 2000));
+        OK(peas_engine_close(shared, HANG_MS));
         for (int i = 0; i < 4; i++) { CHECK(pthread_join(threads[i], &answer) == 0); CHECK((long)answer == PEAS_CLOSED); }
     }
 }
 
 /* Out of every state, in time. */
-static void closes_from_any_state(void)
+static void closes_from_any_state(uint32_t limit_ms)
 {
     char peer[64], name[16];
     double worst = 0;
@@ -240,7 +241,7 @@ static void closes_from_any_state(void)
         if (state == 8) OK(peas_verify(engine, "a.peas", "a", NULL, &job, &why));
         if (state == 9) for (int i = 0; i < 20; i++) OK(peas_verify(engine, "a.peas", "a", NULL, &job, &why));
         double begun = now_s();
-        peas_status status = peas_engine_close(engine, 2000);
+        peas_status status = peas_engine_close(engine, limit_ms);
         double took = now_s() - begun;
         if (took > worst) worst = took;
         if (status != PEAS_OK) { fprintf(stderr, "state %d: %s after %.0f ms\n", state, peas_status_string(status), took * 1e3); exit(1); }
@@ -282,7 +283,7 @@ static int dns(void)
     peas_engine *engine = engine_with(NULL);
     OK(peas_create(engine, "n", "n.peas", owner, &job, &why));
     done(engine, job);
-    OK(peas_engine_close(engine, 2000));
+    OK(peas_engine_close(engine, HANG_MS));
     /* The control: a plain look-up does hang. */
     pid_t child = fork();
     if (child == 0) {
@@ -295,9 +296,13 @@ static int dns(void)
     kill(child, SIGKILL);
     CHECK(waitpid(child, NULL, 0) == child);
     for (int i = 0; i < 3; i++) {
+        /* Each to a place of its own: the last engine's thread may not have let go of its target yet. */
+        char target[16];
+        snprintf(target, sizeof target, "m%d", i);
         engine = engine_with(NULL);
-        job = install_from(engine, "n.peas", "m", "download_limit=1M", NULL);
-        CHECK(peas_wait(engine, job, 300 * i, &why) == PEAS_TIMEOUT);
+        job = install_from(engine, "n.peas", target, "download_limit=1M", NULL);
+        peas_status waited = peas_wait(engine, job, 300 * i, &why);
+        if (waited != PEAS_TIMEOUT) { fprintf(stderr, "round %d: %s: %s\n", i, peas_status_string(waited), why.message); return 1; }
         double begun = now_s();
         peas_status status = peas_engine_close(engine, 1000);
         double took = now_s() - begun;
@@ -310,26 +315,135 @@ static int dns(void)
     return 0;
 }
 
+/* A thread that calls peas for the last time when it is nearly gone: what libraries keep for it is gone before. */
+#define ROUNDS 4 /* as often as the C library asks again; in the last one nothing of the thread's is left */
+static pthread_key_t last_words;
+static _Atomic int said;
+static void say(void *engine)
+{
+    static char text[1 << 16];
+    peas_engine_info info;
+    peas_event event;
+    CHECK(peas_engine_get_info(engine, &info) == PEAS_OK && peas_set(engine, 0, NULL, NULL) == PEAS_OK);
+    CHECK(peas_poll(engine, &event, 1, 0) >= 0 && peas_stats(engine, 0, text, sizeof text) > 0);
+    CHECK(peas_wait(engine, 999, 0, NULL) == PEAS_NOT_FOUND);
+    /* Not under valgrind: whatever notes a destructor as late as this (tokio does) loses the 32 bytes of glibc's note. */
+    if (getenv("PEAS_TEST_VALGRIND") == NULL)
+        CHECK(peas_wait(engine, install_from(engine, "missing.peas", "x", "peer=127.0.0.1:9", NULL), 10000, NULL) == PEAS_NOT_FOUND);
+    if (++said % ROUNDS != 0) CHECK(pthread_setspecific(last_words, engine) == 0);
+}
+static void *ends(void *engine)
+{
+    peas_engine_info info;
+    CHECK(peas_engine_get_info(engine, &info) == PEAS_OK);
+    CHECK(pthread_setspecific(last_words, engine) == 0);
+    return NULL;
+}
+
+static void threads_may_call_as_they_end(void)
+{
+    pthread_t thread;
+    peas_engine *engine = engine_with(NULL);
+    CHECK(pthread_key_create(&last_words, say) == 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK(pthread_create(&thread, NULL, ends, engine) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+    }
+    CHECK(said == 3 * ROUNDS);
+    OK(peas_engine_close(engine, HANG_MS));
+}
+
+/* Whoever sleeps on the descriptor of an engine wakes up when it is closed, and learns why. */
+static void *sleeper(void *engine)
+{
+    peas_event event;
+    struct pollfd bell = { .fd = (int)peas_pollable(engine), .events = POLLIN };
+    CHECK(poll(&bell, 1, 30000) == 1);
+    return (void *)(long)peas_poll(engine, &event, 1, 0);
+}
+
+/* A host that lets go of its copy of the descriptor long after the engine, as event loops do. */
+static void descriptors_may_outlive_the_engine(void)
+{
+    pthread_t thread;
+    void *answer;
+    struct epoll_event watched = { .events = EPOLLIN }, got;
+    peas_engine *engine = engine_with(NULL);
+    int bell = (int)peas_pollable(engine), copy = dup(bell), loop = epoll_create1(EPOLL_CLOEXEC);
+    CHECK(bell >= 0 && copy >= 0 && loop >= 0 && epoll_ctl(loop, EPOLL_CTL_ADD, copy, &watched) == 0);
+    CHECK(epoll_wait(loop, &got, 1, 0) == 0);
+    CHECK(pthread_create(&thread, NULL, sleeper, engine) == 0);
+    usleep(20000);
+    OK(peas_engine_close(engine, HANG_MS));
+    CHECK(pthread_join(thread, &answer) == 0);
+    CHECK((long)answer == PEAS_CLOSED);
+    /* The copy says so too, for as long as it is kept; it has nothing to do with the next engine. */
+    CHECK(epoll_wait(loop, &got, 1, 0) == 1);
+    engine = engine_with(NULL);
+    struct pollfd other = { .fd = (int)peas_pollable(engine), .events = POLLIN };
+    CHECK(other.fd >= 0 && poll(&other, 1, 0) == 0 && epoll_wait(loop, &got, 1, 0) == 1);
+    close(copy);
+    CHECK(poll(&other, 1, 0) == 0);
+    OK(peas_engine_close(engine, HANG_MS));
+    close(loop);
+}
+
+/* Many at once, closed by several threads in no order. */
+#define AT_ONCE 64
+static peas_engine *crowd[AT_ONCE];
+static _Atomic int next_to_close;
+static void *closer(void *unused)
+{
+    int at;
+    (void)unused;
+    while ((at = next_to_close++) < AT_ONCE) CHECK(peas_engine_close(crowd[at * 37 % AT_ONCE], HANG_MS) == PEAS_OK);
+    return NULL;
+}
+
+static void engines_share_a_process(int count)
+{
+    pthread_t threads[4];
+    peas_job job;
+    peas_event event;
+    for (int i = 0; i < AT_ONCE; i++) {
+        crowd[i] = NULL;
+        if (i >= count) continue;
+        crowd[i] = engine_with("log=info");
+        OK(peas_verify(crowd[i], "a.peas", "a", NULL, &job, &why));
+        CHECK(job == 1);
+    }
+    /* Each hears of its own work only. */
+    for (int i = 0; i < count; i++) {
+        int ended = 0;
+        done(crowd[i], 1);
+        while (!ended) { CHECK(peas_poll(crowd[i], &event, 1, 10000) == 1); ended = event.kind == PEAS_EVENT_ENDED; CHECK(event.job == 1); }
+        CHECK(peas_poll(crowd[i], &event, 1, 0) == 0);
+    }
+    next_to_close = 0;
+    for (int i = 0; i < 4; i++) CHECK(pthread_create(&threads[i], NULL, closer, NULL) == 0);
+    for (int i = 0; i < 4; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
 static void many_engines(int count, int fds, int threads)
 {
     peas_job job;
     /* Nothing is left of what was before. The control: an engine that is left open is seen in both counts. */
-    entries_become("/proc/self/task", threads);
-    entries_become("/proc/self/fd", fds);
+    entries_fall_to("/proc/self/task", threads);
+    entries_fall_to("/proc/self/fd", fds);
     peas_engine *open = engine_with(NULL);
     CHECK(entries("/proc/self/fd") > fds && entries("/proc/self/task") > threads);
-    OK(peas_engine_close(open, 2000));
+    OK(peas_engine_close(open, HANG_MS));
     double begun = now_s();
     for (int i = 0; i < count; i++) {
         peas_engine *engine = engine_with(NULL);
         if (i % 4 == 1) CHECK(peas_pollable(engine) >= 0);
         if (i % 4 == 2) OK(peas_share(engine, "a.peas", "a", NULL, &job, &why));
         if (i % 4 == 3) OK(peas_set_callback(engine, ignore, NULL));
-        OK(peas_engine_close(engine, 2000));
+        OK(peas_engine_close(engine, HANG_MS));
     }
     printf("%d engines made and closed: %.2f ms each\n", count, (now_s() - begun) * 1e3 / count);
-    entries_become("/proc/self/task", threads);
-    entries_become("/proc/self/fd", fds);
+    entries_fall_to("/proc/self/task", threads);
+    entries_fall_to("/proc/self/fd", fds);
 }
 
 int main(int argc, char **argv)
@@ -338,7 +452,7 @@ int main(int argc, char **argv)
     if (argc == 5) return fetch(argv[1], argv[3], argv[4]);
     CHECK(chdir(argv[1]) == 0);
     if (argc == 3 && strcmp(argv[2], "dns") == 0) return dns();
-    int engines = argc == 3 ? atoi(argv[2]) : 200, under_valgrind = getenv("PEAS_TEST_VALGRIND") != NULL;
+    int engines = argc == 3 ? atoi(argv[2]) : 1000, under_valgrind = getenv("PEAS_TEST_VALGRIND") != NULL;
     int fds = entries("/proc/self/fd"), threads = entries("/proc/self/task");
     write_file("a", CONTENT_BYTES, 1);
     a_bare_write_is_deadly();
@@ -346,7 +460,10 @@ int main(int argc, char **argv)
     a_child_has_no_engine();
     six_threads_inside();
     calls_race_with_close(under_valgrind ? 5 : 50);
-    closes_from_any_state();
+    threads_may_call_as_they_end();
+    descriptors_may_outlive_the_engine();
+    closes_from_any_state(under_valgrind ? HANG_MS : 2000);
+    engines_share_a_process(under_valgrind ? 8 : AT_ONCE);
     many_engines(engines, fds, threads);
     a_stuck_callback_cannot_hold_the_host();
     puts("all well");

@@ -172,7 +172,7 @@ int main(int argc, char **argv)
     press('g');
     expect("(game runs)");
     press('g');
-    expect("updating\033[K");
+    expect("s left\033[K");
     press('q');
     double pressed = now_s();
     expect("quit; the next start goes on");
@@ -213,9 +213,10 @@ int main(int argc, char **argv)
     CHECK(system(command) == 0 && same_game("by_hand", "v1"));
 
     OK(peas_job_info(peer, job, &info));
+    CHECK(info.bytes_sent > 0);
     printf("the peer gave %.1f MiB\n", (double)info.bytes_sent / 1048576);
-    OK(peas_engine_close(origin, 2000));
-    OK(peas_engine_close(peer, 2000));
+    OK(peas_engine_close(origin, HANG_MS));
+    OK(peas_engine_close(peer, HANG_MS));
     puts("all well");
     return 0;
 }

@@ -4,15 +4,14 @@
 //! this file except through [`Identity::secret`], for a host that keeps it.
 
 use crate::unit::PeerId;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use ed25519_dalek::{Signer, SigningKey};
 use std::fmt;
 use std::sync::Arc;
 
 /// A peer's key pair (Ed25519). The peer id is its public key. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
-    pair: Arc<Ed25519KeyPair>,
-    secret: [u8; 32],
+    pair: Arc<SigningKey>,
 }
 
 impl Identity {
@@ -28,24 +27,22 @@ impl Identity {
 
     /// The one with this secret (the seed of RFC 8032).
     pub fn from_secret(secret: [u8; 32]) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&secret).expect("every string of 32 bytes is an Ed25519 seed");
-        Self { pair: Arc::new(pair), secret }
+        Self { pair: Arc::new(SigningKey::from_bytes(&secret)) }
     }
 
     /// The public key.
     pub fn peer_id(&self) -> PeerId {
-        let key = self.pair.public_key().as_ref();
-        PeerId(key.try_into().expect("an Ed25519 public key has 32 bytes"))
+        PeerId(self.pair.verifying_key().to_bytes())
     }
 
     /// What [`from_secret`](Self::from_secret) takes.
     pub fn secret(&self) -> [u8; 32] {
-        self.secret
+        self.pair.to_bytes()
     }
 
     /// Ed25519 signature, for owner hints.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.pair.sign(message).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+        self.pair.sign(message).to_bytes()
     }
 }
 
@@ -59,7 +56,7 @@ impl fmt::Debug for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_dalek::{Signature, VerifyingKey};
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
     fn bytes<const N: usize>(hex: &str) -> [u8; N] {
         std::array::from_fn(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).expect("hex"))
@@ -78,10 +75,10 @@ mod tests {
     #[test]
     fn signatures_hold_in_another_implementation() {
         let identity = Identity::generate();
-        let key = VerifyingKey::from_bytes(&identity.peer_id().0).expect("a key");
-        let signature = Signature::from_bytes(&identity.sign(b"peas"));
-        assert!(key.verify_strict(b"peas", &signature).is_ok());
-        assert!(key.verify_strict(b"pears", &signature).is_err());
+        let key = UnparsedPublicKey::new(&ED25519, identity.peer_id().0);
+        let signature = identity.sign(b"peas");
+        assert!(key.verify(b"peas", &signature).is_ok());
+        assert!(key.verify(b"pears", &signature).is_err());
         assert_ne!(Identity::generate().peer_id(), identity.peer_id());
         assert_eq!(Identity::from_secret(identity.secret()).peer_id(), identity.peer_id());
     }

@@ -4,8 +4,8 @@
 
 use super::Identity;
 use crate::unit::PeerId;
+use ed25519_dalek::{Signature, VerifyingKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
@@ -26,9 +26,7 @@ pub(super) fn peer_of_spki(spki: &[u8]) -> Option<PeerId> {
 
 /// Accepts every Ed25519 key that signed this handshake.
 #[derive(Debug)]
-pub(super) struct AnyKey {
-    pub(super) algorithms: WebPkiSupportedAlgorithms,
-}
+pub(super) struct AnyKey;
 
 impl AnyKey {
     fn key(&self, spki: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
@@ -44,10 +42,13 @@ impl AnyKey {
         spki: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if signed.scheme != SignatureScheme::ED25519 {
-            return Err(CertificateError::BadSignature.into());
+        let key = peer_of_spki(spki).and_then(|peer| VerifyingKey::from_bytes(&peer.0).ok());
+        let signature = Signature::from_slice(signed.signature()).ok().filter(|_| signed.scheme == SignatureScheme::ED25519);
+        match (key, signature) {
+            // Strict: no key of small order, for which anybody could sign.
+            (Some(key), Some(signature)) if key.verify_strict(message, &signature).is_ok() => Ok(HandshakeSignatureValid::assertion()),
+            _ => Err(CertificateError::BadSignature.into()),
         }
-        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(spki.as_ref()), signed, &self.algorithms)
     }
 }
 

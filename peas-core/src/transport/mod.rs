@@ -19,6 +19,7 @@ mod identity;
 mod keys;
 #[cfg(any(test, feature = "simulation"))]
 pub mod memory;
+mod primitives;
 mod record;
 mod streams;
 mod tcp;

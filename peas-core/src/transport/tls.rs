@@ -13,11 +13,12 @@
 
 use super::buffers::BUFFER_BYTES;
 use super::keys::{AnyKey, certified, peer_of_spki};
+use super::primitives::provider;
 use super::record::{Kernel, Key, SEALED_MAX};
 use super::{Identity, LinkError};
 use crate::unit::PeerId;
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, ClientConnectionData, Resumption, UnbufferedClientConnection};
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, ServerConnectionData, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
@@ -70,25 +71,11 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn new(identity: &Identity, plain: bool) -> Self {
-        let (crypto, any_key) = Self::crypto();
-        Self::with_key(crypto, any_key, certified(identity), plain)
+        Self::with_key(certified(identity), plain)
     }
 
-    fn crypto() -> (Arc<CryptoProvider>, Arc<AnyKey>) {
-        let mut crypto = provider::default_provider();
-        crypto.cipher_suites = vec![
-            provider::cipher_suite::TLS13_AES_128_GCM_SHA256,
-            provider::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-            provider::cipher_suite::TLS13_AES_256_GCM_SHA384,
-        ];
-        crypto.kx_groups = vec![provider::kx_group::X25519];
-        let crypto = Arc::new(crypto);
-        let any_key = Arc::new(AnyKey { algorithms: crypto.signature_verification_algorithms });
-        (crypto, any_key)
-    }
-
-    fn with_key(crypto: Arc<CryptoProvider>, any_key: Arc<AnyKey>, key: CertifiedKey, plain: bool) -> Self {
-        let key = Arc::new(key);
+    fn with_key(key: CertifiedKey, plain: bool) -> Self {
+        let (crypto, any_key, key) = (Arc::new(provider()), Arc::new(AnyKey), Arc::new(key));
         let alpn: Vec<Vec<u8>> = match plain {
             true => vec![ALPN_CLEAR.to_vec(), ALPN_SEALED.to_vec()],
             false => vec![ALPN_SEALED.to_vec()],
@@ -323,10 +310,9 @@ mod tests {
 
     /// The name of one and the secret of another.
     fn impostor(of: &Identity) -> Tls {
-        let (crypto, any_key) = Tls::crypto();
         let stolen = certified(of).cert;
         let key = CertifiedKey::new(stolen, certified(&Identity::generate()).key);
-        Tls::with_key(crypto, any_key, key, false)
+        Tls::with_key(key, false)
     }
 
     async fn meet(host: &Tls, guest: &Tls) -> [Result<PeerId, LinkError>; 2] {
