@@ -55,7 +55,7 @@ class Proof:
         Path("/run/sshd").mkdir(exist_ok=True)
 
     def folder(self, node: str) -> Path:
-        return self.args.work / node
+        return Path(self.args.work, node)
 
     def method(self, method: str) -> list[tuple[str, float, float, float, str]]:
         for node in self.nodes:
@@ -120,7 +120,7 @@ class Proof:
         return f":{port} " in lab.run(host, "ss", "-Hltn")
 
     def inventory(self, lab: Lab) -> Path:
-        path = self.args.work / "inventory"
+        path = Path(self.args.work, "inventory")
         python = f"ansible_python_interpreter={self.args.python}"
         lines = ["[controller]", f"controller ansible_connection=local {python}", "[nodes]"]
         for node in self.nodes:

@@ -93,7 +93,7 @@ class Proof:
         self.rows.append((method, what, seconds, sent / 1e6, sent / size, remark or f"{len(self.names)} x b3sum equal"))
 
     def dest(self, method: str, name: str) -> Path:
-        return self.args.work / f"{method}-{name}"
+        return Path(self.args.work, f"{method}-{name}")
 
     def clear(self, method: str) -> None:
         for name in self.names:
@@ -162,7 +162,7 @@ class Proof:
         return publisher, pea
 
     def _said(self, name: str) -> Path:
-        return self.args.work / f"{name}.json"
+        return Path(self.args.work, f"{name}.json")
 
     def _receive(self, lab: Lab, pea: Path, name: str) -> subprocess.Popen[str]:
         argv = [self.args.python, HERE / "fanout.py", "receive", pea, self.dest("peas", name)]
