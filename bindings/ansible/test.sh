@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 pip=(-m pip install --quiet --disable-pip-version-check)
-wheel=${1:-}
+wheel=${1:+$(realpath "$1")}
 if [ -z "$wheel" ]; then
     python3 -m venv "$work/build"
     "$work/build/bin/python" "${pip[@]}" 'maturin>=1.9,<2'

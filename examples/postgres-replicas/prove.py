@@ -157,7 +157,7 @@ def report(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
         outcome.copy = outcome.copy or copy
     header = ["standbys", "method", "s until the last streams", "MB sent by primary", "copies sent", "MB of log written", "check"]
     rows = [
-        (o.standbys, o.method, o.seconds, o.sent / 1e6, round(o.copies, 2), o.log_written / 1e6, "same rows and checksums")
+        (o.standbys, o.method, o.seconds, o.sent / 1e6, f"{o.copies:.2f}", o.log_written / 1e6, "same rows and checksums")
         for o in plain
     ]
     print(f"PostgreSQL 15, base backup of {copy / 1e6:.1f} MB, every host behind a link of {args.mbit:g} Mbit/s both ways,")

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned: text to the left, numbers to the right."""
     cells = [list(header), *[[_cell(value) for value in row] for row in rows]]
     widths = [max(len(row[at]) for row in cells) for at in range(len(header))]
-    right = [all(isinstance(row[at], int | float) or row[at] is None for row in rows) for at in range(len(header))]
+    right = [all(re.fullmatch(r"[\d,.]+%?|-", row[at]) for row in cells[1:]) for at in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(
