@@ -224,7 +224,7 @@ def main() -> None:
     args = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("needs root: it builds a network")
-    args.scale = args.scale or (20 if args.full else 5)
+    args.scale = args.scale or (10 if args.full else 5)
     args.mbit = args.mbit or (100.0 if args.full else 200.0)
     counts = (1, 2, 4, 8) if args.full else (1, 4)
     loads = [f"load:{what}" for what in ("none", *METHODS)] if args.full else []

@@ -33,8 +33,10 @@ import peas
 
 BINARIES = Path(os.environ.get("PG_BINARIES", "/usr/lib/postgresql/15/bin"))
 MARK = "# added by replicas.py"
-PIECE = "64K"
+PIECE_BYTES_MIN = 64 << 10
 """Eight pages: what one changed page costs when a standby is refreshed."""
+PIECES_MAX = 1 << 16
+"""Half of what a pea may have: 2 MB of hashes. Backups above 4 GiB get larger pieces."""
 REPORT_S = 1.0
 
 
@@ -86,7 +88,7 @@ def publish(args: argparse.Namespace) -> None:
         with peas.Engine(listen=args.listen, upload_limit=args.upload_limit, identity=me) as engine:
             if not pea.exists():
                 tell("describing")
-                made = peas.create(backup, pea, engine=engine, name="base backup", piece_size=PIECE)
+                made = peas.create(backup, pea, engine=engine, name="base backup", piece_size=piece_bytes(backup))
                 tell(f"{made.bytes_total} bytes in {len(made.entries)} entries, id {made.id}")
             job = engine.share(pea, backup)
             tell(f"serving {backup} at {engine.listen_addr}")
@@ -115,6 +117,14 @@ def take_backup(socket: str, backup: Path) -> None:
         sys.exit("replicas.py: tablespaces outside of the data directory are not supported")
     part.rename(backup)
     sync(backup.parent)
+
+
+def piece_bytes(backup: Path) -> int:
+    total = sum(path.stat().st_size for path in backup.rglob("*") if path.is_file())
+    chosen = PIECE_BYTES_MIN
+    while chosen * PIECES_MAX < total:
+        chosen *= 2
+    return chosen
 
 
 def report_sent(job: peas.Job) -> None:
