@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="with peas")
     parser.add_argument("--ansible-playbook", default=shutil.which("ansible-playbook") or "ansible-playbook")
     args = parser.parse_args()
-    args.megabytes = args.megabytes or (150 if args.full else 24)
+    args.megabytes = args.megabytes or (60 if args.full else 24)
     if os.geteuid() != 0:
         sys.exit("needs root: it builds a network")
     with tempfile.TemporaryDirectory(prefix="peas-ansible-", dir="/var/tmp") as work:

@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("peas", "rsync"))
     args = parser.parse_args()
     args.servers = args.servers or (5 if args.full else 3)
-    args.megabytes = args.megabytes or (200 if args.full else 60)
+    args.megabytes = args.megabytes or (100 if args.full else 60)
     if os.geteuid() != 0:
         sys.exit("needs root: it builds a network")
     with tempfile.TemporaryDirectory(prefix="peas-fanout-", dir="/var/tmp") as work:

@@ -56,7 +56,7 @@ class Cluster:
         self._clean()
 
     def _clean(self) -> None:
-        # The sockets, too: a lock file beside one names a server that was killed, and counts as long as its process is not reaped.
+        # The sockets, too: a lock file beside one names a killed server, and counts as long as its process is not reaped.
         for name in ("primary", "published", "socket-", *self.names):
             for path in self.work.glob(f"{name}*"):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

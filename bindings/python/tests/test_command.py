@@ -24,7 +24,19 @@ def test_from_a_publisher_to_a_client(content: Path, tmp_path: Path) -> None:
     pea, copy = tmp_path / "c.peas", tmp_path / "copy.bin"
     assert run("create", content, "--output", pea, "--name", "content.bin").returncode == DONE
     what = json.loads(run("inspect", pea, "--json").stdout)
-    words = [*PEAS, "seed", pea, "--file", content, "--listen", "127.0.0.1:0", "--scope", "any", "--json", "--no-refresh"]
+    words: list[str | Path] = [
+        *PEAS,
+        "seed",
+        pea,
+        "--file",
+        content,
+        "--listen",
+        "127.0.0.1:0",
+        "--scope",
+        "any",
+        "--json",
+        "--no-refresh",
+    ]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as seed:
         assert seed.stdout is not None
         said = (json.loads(line) for line in seed.stdout)
@@ -60,7 +72,17 @@ def test_the_installed_command_is_the_same(content: Path) -> None:
 
 
 def test_ctrl_c_ends_it_in_its_own_way(unreachable: Path, tmp_path: Path) -> None:
-    words = [*PEAS, "install", unreachable, "--output", tmp_path / "copy", "--no-listen", "--scope", "any", "--json"]
+    words: list[str | Path] = [
+        *PEAS,
+        "install",
+        unreachable,
+        "--output",
+        tmp_path / "copy",
+        "--no-listen",
+        "--scope",
+        "any",
+        "--json",
+    ]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stderr is not None
         next(line for line in child.stdout if json.loads(line)["event"] == "started")
