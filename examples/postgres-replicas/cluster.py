@@ -31,16 +31,22 @@ TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_hi
 class Cluster:
     """Use it in ``with``: the hosts are there inside, and everything that runs on them ends with it."""
 
-    def __init__(self, work: Path, python: str, mbit: float, standbys: int) -> None:
+    def __init__(self, work: Path, python: str, mbit: float, standbys: int, *, apart: bool = False) -> None:
+        """`apart`: standbys disturb the primary's processor and disk as little as one machine allows, as if they had their own:
+        they run at the lowest priority, with their data in memory."""
         self.work, self.python = work, python
+        self.standby_work = Path("/dev/shm/peas-standbys") if apart else work
+        self.standby_prefix: list[Argument] = ["nice", "-n", "19"] if apart else []
         self.names = [f"s{at}" for at in range(1, standbys + 1)]
         self.lab = Lab(dict.fromkeys(["primary", "app", *self.names], mbit))
         self.primary = work / "primary"
         self.published = work / "published"
 
     def __enter__(self) -> Cluster:
-        self._clean()
         self.lab.__enter__()
+        self._clean()
+        self.standby_work.mkdir(exist_ok=True)
+        shutil.chown(self.standby_work, USER, USER)
         try:
             run("cp", "-a", "--reflink=auto", self.work / "pristine", self.primary)
             options = f"-c listen_addresses={self.lab.address('primary')} -c unix_socket_directories={self.socket('primary')}"
@@ -54,13 +60,15 @@ class Cluster:
         # Servers are killed with their hosts: nobody needs their data any more.
         self.lab.__exit__()
         self._clean()
+        if self.standby_work != self.work:
+            shutil.rmtree(self.standby_work, ignore_errors=True)
 
     def _clean(self) -> None:
         # The sockets, too: a lock file beside one names a killed server, and counts as long as its process is not reaped.
         for name in ("primary", "published", "socket-", *self.names):
             for path in self.work.glob(f"{name}*"):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-        for path in self.work.glob(".peas-*"):
+        for path in self.standby_work.glob(".peas-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     # Commands and questions.
@@ -83,7 +91,7 @@ class Cluster:
         return folder
 
     def data(self, standby: str) -> Path:
-        return self.work / standby
+        return self.standby_work / standby
 
     def server_options(self, standby: str) -> str:
         return f"-c listen_addresses={self.lab.address(standby)} -c unix_socket_directories={self.socket(standby)}"
@@ -125,7 +133,8 @@ class Cluster:
         return self._tool(name, *words, "--options", self.server_options(name), *more, stderr=stderr)
 
     def _tool(self, host: str, *words: Argument, stderr: IO[str] | int | None) -> subprocess.Popen[str]:
-        return self.lab.start(host, self.python, HERE / "replicas.py", *words, user=USER, stderr=stderr)
+        prefix = [] if host == "primary" else self.standby_prefix
+        return self.lab.start(host, *prefix, self.python, HERE / "replicas.py", *words, user=USER, stderr=stderr)
 
     # What is true of the standbys.
 
