@@ -28,7 +28,8 @@ from lab import Lab, LabError, run, say, table, until, wait_all
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 600.0
-Row = tuple[str, str, float, float, float, str]
+FIRST, CHANGED = "first snapshot", "changed snapshot over it"
+Row = tuple[str, str, float, float, str, str]
 
 
 def make_snapshot(root: Path, megabytes: int) -> None:
@@ -90,10 +91,10 @@ class Proof:
             if checksums(self.dest(method, name)) != expected:
                 raise LabError(f"{method}: {name} holds something else than {source}")
         size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file() and not path.is_symlink())
-        self.rows.append((method, what, seconds, sent / 1e6, sent / size, remark or f"{len(self.names)} x b3sum equal"))
+        self.rows.append((method, what, seconds, sent / 1e6, f"{sent / size:.2f}", remark or f"{len(self.names)} x b3sum equal"))
 
     def dest(self, method: str, name: str) -> Path:
-        return self.args.work / f"{method}-{name}"
+        return Path(self.args.work, f"{method}-{name}")
 
     def clear(self, method: str) -> None:
         for name in self.names:
@@ -162,7 +163,7 @@ class Proof:
         return publisher, pea
 
     def _said(self, name: str) -> Path:
-        return self.args.work / f"{name}.json"
+        return Path(self.args.work, f"{name}.json")
 
     def _receive(self, lab: Lab, pea: Path, name: str) -> subprocess.Popen[str]:
         argv = [self.args.python, HERE / "fanout.py", "receive", pea, self.dest("peas", name)]
@@ -198,11 +199,12 @@ def main() -> None:
     parser.add_argument("--servers", type=int)
     parser.add_argument("--megabytes", type=int, help="size of the snapshot")
     parser.add_argument("--mbit", type=float, default=100.0, help="of every link")
+    parser.add_argument("--copies-max", type=float, default=1.5, help="fail when peas sends more of the first snapshot")
     parser.add_argument("--python", default=sys.executable, help="with peas")
     parser.add_argument("--only", choices=("peas", "rsync"))
     args = parser.parse_args()
     args.servers = args.servers or (5 if args.full else 3)
-    args.megabytes = args.megabytes or (200 if args.full else 60)
+    args.megabytes = args.megabytes or (100 if args.full else 60)
     if os.geteuid() != 0:
         sys.exit("needs root: it builds a network")
     with tempfile.TemporaryDirectory(prefix="peas-fanout-", dir="/var/tmp") as work:
@@ -213,15 +215,28 @@ def main() -> None:
         for method in (args.only,) if args.only else ("rsync", "peas"):
             with Lab(dict.fromkeys(["sender", *proof.names], args.mbit)) as lab:
                 work_with = proof.peas if method == "peas" else proof.rsync
-                proof.round(lab, method, "first snapshot", proof.old, work_with)
-                proof.round(lab, method, "changed snapshot over it", proof.new, work_with)
+                proof.round(lab, method, FIRST, proof.old, work_with)
+                proof.round(lab, method, CHANGED, proof.new, work_with)
                 if method == "peas":
                     proof.clear(method)
                     proof.round(lab, method, "one server dies and returns", proof.old, proof.peas_with_a_death)
         print(f"snapshot of {args.megabytes} MB to {args.servers} servers, every host behind {args.mbit:g} Mbit/s both ways,")
         print(f"all hosts share the {os.cpu_count()} cores of this machine.\n")
         print(table(["method", "what", "s until all have it", "MB sent", "snapshots sent", "check"], proof.rows))
+        judge(args, proof.rows)
+
+
+def judge(args: argparse.Namespace, rows: list[Row]) -> None:
+    """What must be so however busy the machine is: that every server holds what it should was compared already."""
+    copies = {(method, what): float(share) for method, what, _, _, share, _ in rows}
+    if ("peas", FIRST) in copies and not 1 <= copies["peas", FIRST] <= args.copies_max:
+        sys.exit(f"not as it should be: the sender sent {copies['peas', FIRST]:.2f} snapshots")
+    if ("peas", CHANGED) in copies and copies["peas", CHANGED] > copies["peas", FIRST] / 2:
+        sys.exit("not as it should be: over the old snapshot more was sent than what differs")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LabError as error:
+        sys.exit(f"failed: {error}")

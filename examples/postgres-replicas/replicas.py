@@ -10,23 +10,34 @@ On each standby, with the pea that `publish` wrote (a few hundred kilobytes, cop
         --primary "host=192.0.2.1 user=replicator"
 
 Both may be stopped or killed at any point and started again: every step looks first whether it is done. A replication slot
-per standby is made before the backup, so the primary keeps all log that any of them will need. The data directory appears
+per standby is made before the backup, so the primary keeps all log that any of them will need. A new data directory appears
 under its name only when every byte is verified; `pg_verifybackup` then says the same in PostgreSQL's own words.
+
+A standby that fell behind or is damaged: `publish --fresh` takes a new backup, and `standby --refresh` with its pea stops the
+old server, keeps every piece of its files that is still right, and fetches the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import peas
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
+BINARIES = Path(os.environ.get("PG_BINARIES", "/usr/lib/postgresql/15/bin"))
 MARK = "# added by replicas.py"
+PIECE_BYTES_MIN = 64 << 10
+"""Eight pages: what one changed page costs when a standby is refreshed."""
+PIECES_MAX = 1 << 16
+"""Half of what a pea may have: 2 MB of hashes. Backups above 4 GiB get larger pieces."""
+REPORT_S = 1.0
 
 
 def main() -> None:
@@ -37,91 +48,209 @@ def main() -> None:
     one.add_argument("--folder", type=Path, required=True, help="where the backup and its pea are kept")
     one.add_argument("--listen", required=True, metavar="IP:PORT", help="where to serve; standbys must be able to dial it")
     one.add_argument("--slots", required=True, help="names of the standbys, with commas")
+    one.add_argument("--upload-limit", default="0", help="bytes per second to send at most, such as 20M")
+    one.add_argument("--fresh", action="store_true", help="take a new backup though there is one")
     one.set_defaults(run=publish)
     one = commands.add_parser("standby")
     one.add_argument("--pea", type=Path, required=True)
     one.add_argument("--data", type=Path, required=True)
     one.add_argument("--slot", required=True)
     one.add_argument("--primary", required=True, help="connection string of the primary")
+    one.add_argument("--refresh", action="store_true", help="make a data directory that is there what the pea says")
     one.add_argument("--options", default="", help="more options for the server")
     one.set_defaults(run=standby)
     args = parser.parse_args()
     # A data directory is nobody's but the server's.
     os.umask(0o077)
-    args.run(args)
+    try:
+        args.run(args)
+    except (peas.Error, BlockingIOError, subprocess.CalledProcessError) as error:
+        sys.exit(f"replicas.py: {error}")
+
+
+# On the primary.
 
 
 def publish(args: argparse.Namespace) -> None:
     backup, pea = args.folder / "base", args.folder / "base.peas"
-    slots_are_new = reserve(args.socket, args.slots.split(","))
-    if slots_are_new or not pea.exists():
-        # A slot younger than the backup cannot promise the log since the backup.
-        pea.unlink(missing_ok=True)
-        shutil.rmtree(backup, ignore_errors=True)
-        args.folder.mkdir(parents=True, exist_ok=True)
-        tell("taking the backup")
-        postgres("pg_basebackup", "--host", args.socket, "--pgdata", backup, "--checkpoint=fast", "--wal-method=stream")
-    with peas.Engine(listen=args.listen) as engine:
+    args.folder.mkdir(parents=True, exist_ok=True)
+    with alone(args.folder / "lock"):
+        missing = slots_missing(args.socket, args.slots.split(","))
+        if missing or args.fresh:
+            # The old backup is none before the first slot is made: a slot that is younger cannot promise the log since then.
+            pea.unlink(missing_ok=True)
+            sync(args.folder)
+        for slot in missing:
+            query(args.socket, f"SELECT pg_create_physical_replication_slot('{slot}', true)")
         if not pea.exists():
-            made = peas.create(backup, pea, engine=engine, name="base backup")
-            tell(f"{made.bytes_total} bytes in {len(made.entries)} entries, id {made.id}")
-        tell(f"serving {backup} at {engine.listen_addr}")
-        engine.share(pea, backup).wait_ended()
+            take_backup(args.socket, backup)
+        me = identity(args.folder / "identity")
+        with peas.Engine(listen=args.listen, upload_limit=args.upload_limit, identity=me) as engine:
+            if not pea.exists():
+                tell("describing")
+                made = peas.create(backup, pea, engine=engine, name="base backup", piece_size=piece_bytes(backup))
+                tell(f"{made.bytes_total} bytes in {len(made.entries)} entries, id {made.id}")
+            job = engine.share(pea, backup)
+            tell(f"serving {backup} at {engine.listen_addr}")
+            report_sent(job)
 
 
-def reserve(socket: str, slots: list[str]) -> bool:
-    """Makes the replication slots that are missing. Whether there were any."""
-    listing = postgres("psql", "--host", socket, "-AtXqc", "SELECT slot_name FROM pg_replication_slots", "postgres")
-    missing = [slot for slot in slots if slot not in listing.split()]
-    for slot in missing:
-        reserving = f"SELECT pg_create_physical_replication_slot('{slot}', true)"
-        postgres("psql", "--host", socket, "-AtXqc", reserving, "postgres")
-    return bool(missing)
+def identity(path: Path) -> bytes:
+    """The pea names this publisher by its key: started again it must be the same one."""
+    if not path.exists():
+        part = path.with_name("identity.part")
+        part.write_bytes(os.urandom(32))
+        sync(part)
+        part.rename(path)
+        sync(path.parent)
+    return path.read_bytes()
+
+
+def take_backup(socket: str, backup: Path) -> None:
+    """Appears under its name when it is whole. One that was killed may still be written to by its orphan: it has another name."""
+    for old in (backup, *backup.parent.glob("base.part-*")):
+        shutil.rmtree(old, ignore_errors=True)
+    part = backup.with_name(f"base.part-{os.getpid()}")
+    tell("backing up")
+    postgres("pg_basebackup", "--host", socket, "--pgdata", part, "--checkpoint=fast", "--wal-method=stream")
+    if any((part / "pg_tblspc").iterdir()):
+        sys.exit("replicas.py: tablespaces outside of the data directory are not supported")
+    part.rename(backup)
+    sync(backup.parent)
+
+
+def piece_bytes(backup: Path) -> int:
+    total = sum(path.stat().st_size for path in backup.rglob("*") if path.is_file())
+    chosen = PIECE_BYTES_MIN
+    while chosen * PIECES_MAX < total:
+        chosen *= 2
+    return chosen
+
+
+def report_sent(job: peas.Job) -> None:
+    """Until it is told to stop."""
+    said = -1
+    while True:
+        try:
+            job.wait_ended(REPORT_S)
+            return
+        except peas.WaitTimeoutError:
+            if (sent := job.latest.bytes_sent) != said:
+                said = sent
+                tell(f"sent {sent} bytes")
+
+
+def slots_missing(socket: str, slots: list[str]) -> list[str]:
+    listing = query(socket, "SELECT slot_name FROM pg_replication_slots WHERE wal_status IS DISTINCT FROM 'lost'").split()
+    lost = set(query(socket, "SELECT slot_name FROM pg_replication_slots WHERE wal_status = 'lost'").split())
+    for slot in lost & set(slots):
+        # Its log is gone: it can promise nothing any more, and a new one takes its place.
+        query(socket, f"SELECT pg_drop_replication_slot('{slot}')")
+    return [slot for slot in slots if slot not in listing]
+
+
+# On a standby.
 
 
 def standby(args: argparse.Namespace) -> None:
-    if not (args.data / "standby.signal").exists():
-        with peas.Engine() as engine:
-            # Leaves the swarm when whole: a server that runs changes its files and has nothing to share any more.
-            job = engine.install(args.pea, args.data, trust="file")
-            done = job.wait()
-            tell(f"{done.bytes_total} bytes, {done.bytes_from_origin} from the primary, {done.bytes_from_peers} from standbys")
-            job.wait_ended()
-        args.data.chmod(0o700)
-        postgres("pg_verifybackup", "--quiet", args.data)
-        configure(
-            args.data, f"primary_conninfo = '{args.primary} application_name={args.slot}'\nprimary_slot_name = '{args.slot}'\n"
-        )
-    if not is_running(args.data):
-        log = args.data.with_name(args.data.name + ".log")
-        postgres("pg_ctl", "start", "--pgdata", args.data, "--log", log, "--wait", "-o", f"{args.options} -c hot_standby=on")
+    wanted = peas.describe(args.pea).id
+    data, begun = args.data, args.data.with_name(args.data.name + ".receiving")
+    signal = data / "standby.signal"
+    made_from = signal.read_text().strip() if signal.exists() else None
+    done = made_from is not None and not begun.exists() and (made_from == wanted or not args.refresh)
+    if not done:
+        if (data / "PG_VERSION").exists() and not begun.exists() and not args.refresh:
+            sys.exit(f"replicas.py: {data} holds a server that is no standby; --refresh replaces its data")
+        make_data(args, wanted, begun)
+    if not is_running(data):
+        tell("starting")
+        log = data.with_name(data.name + ".log")
+        postgres("pg_ctl", "start", "--pgdata", data, "--log", log, "--wait", "-o", f"{args.options} -c hot_standby=on")
     tell("running")
 
 
-def configure(data: Path, lines: str) -> None:
-    """The last step before the server may start; `standby.signal` says that it is done."""
-    with (data / "postgresql.auto.conf").open("a") as file:
+def make_data(args: argparse.Namespace, wanted: str, begun: Path) -> None:
+    """From nothing, from a part, from an old or damaged version: to a configured standby that may be started."""
+    # While this file is there nothing that looks like a standby is one.
+    begun.touch()
+    sync(begun)
+    sync(begun.parent)
+    if is_running(args.data):
+        tell("stopping the old server")
+        postgres("pg_ctl", "stop", "--pgdata", args.data, "--mode", "fast", "--wait")
+    tell("receiving")
+    with peas.Engine() as engine:
+        # Leaves the swarm when whole: a server that runs changes its files and has nothing to share any more.
+        job = engine.install(args.pea, args.data, trust=wanted)
+        done = job.wait()
+        tell(
+            f"{done.bytes_total} bytes: {done.bytes_from_origin} from the primary, {done.bytes_from_peers} from standbys, "
+            f"{done.bytes_reused} were here"
+        )
+        job.wait_ended()
+    args.data.chmod(0o700)
+    tell("removing what the backup does not have")
+    remove_others(args.data, peas.describe(args.pea))
+    tell("verifying")
+    postgres("pg_verifybackup", "--quiet", args.data)
+    tell("configuring")
+    lines = f"primary_conninfo = '{args.primary} application_name={args.slot}'\nprimary_slot_name = '{args.slot}'\n"
+    with (args.data / "postgresql.auto.conf").open("a") as file:
         file.write(f"{MARK}\n{lines}")
-        file.flush()
-        os.fsync(file.fileno())
-    signal = data / "standby.signal"
-    signal.touch()
-    for path in (signal, data):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+    (args.data / "standby.signal").write_text(f"{wanted}\n")
+    for name in ("postgresql.auto.conf", "standby.signal", "."):
+        sync(args.data / name)
+    begun.unlink()
+    sync(begun.parent)
+
+
+def remove_others(data: Path, backup: peas.Description) -> None:
+    """Files of an old server: its log, its locks, its relations that are no more. peas never deletes what it does not know."""
+    kept = {data / entry.path for entry in backup.entries}
+    kept |= {folder for path in kept for folder in path.parents}
+    for folder, folders, files in os.walk(data, topdown=False):
+        for path in (Path(folder, name) for name in (*files, *folders)):
+            if path in kept:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
 
 
 def is_running(data: Path) -> bool:
     return subprocess.run([BINARIES / "pg_ctl", "status", "-D", data], capture_output=True, check=False).returncode == 0
 
 
+# On both.
+
+
+def query(socket: str, text: str) -> str:
+    return postgres("psql", "--host", socket, "-AtXqc", text, "postgres")
+
+
 def postgres(program: str, *argv: str | Path) -> str:
     # pg_ctl's server inherits its output, so nobody may wait for the end of a pipe there.
     if program == "pg_ctl":
-        subprocess.run([BINARIES / program, *argv], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([BINARIES / program, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         return ""
     return subprocess.run([BINARIES / program, *argv], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One publisher per folder. The system lets go of it when the process ends, however it ends."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def tell(text: str) -> None:

@@ -10,8 +10,10 @@ touches no other network of the machine. Bytes are counted by the link itself: n
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from typing import IO, Any
 
 PREFIX = "peas-lab-"
 HUB = PREFIX + "hub"
+LOCK = Path("/run/lock/peas-lab")
 
 GSO_BYTES = 16_000
 """Largest packet train handed to a limited link at once: it has to fit into the bucket."""
@@ -61,6 +64,9 @@ class Lab:
     def __enter__(self) -> Lab:
         if os.geteuid() != 0:
             raise LabError("network namespaces need root")
+        self._turn = LOCK.open("w")
+        # A second lab waits for the first: they have the same names. The system lets go when the process ends.
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
         remove_leftovers()
         try:
             _ip("netns", "add", HUB)
@@ -69,12 +75,13 @@ class Lab:
             for name, mbit in self._hosts.items():
                 self._add(name, mbit)
         except BaseException:
-            remove_leftovers()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         remove_leftovers()
+        self._turn.close()
 
     def address(self, host: str) -> str:
         """The host's IPv4 address."""
@@ -95,7 +102,7 @@ class Lab:
     def command(self, host: str, *argv: Argument, user: str | None = None) -> list[str]:
         """What to run so that ``argv`` runs on the host."""
         drop = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
-        return ["ip", "netns", "exec", PREFIX + host, *drop, *map(os.fspath, argv)]
+        return ["ip", "netns", "exec", PREFIX + host, *drop, *(os.fspath(word) for word in argv)]
 
     def run(self, host: str, *argv: Argument, user: str | None = None, **more: Any) -> str:
         """Runs a command on a host; its output. Raises with what it complained about."""
@@ -127,11 +134,12 @@ class Lab:
 
 def run(*argv: Argument, **more: Any) -> str:
     """Runs a command; its output. Raises with what it complained about."""
-    ended = subprocess.run(list(map(os.fspath, argv)), capture_output=True, text=True, check=False, **more)
+    words = [os.fspath(word) for word in argv]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, **more)
     if ended.returncode:
         complaint = ended.stderr.strip() or ended.stdout.strip()
-        raise LabError(f"{' '.join(map(os.fspath, argv))}\nexit code {ended.returncode}: {complaint[-2000:]}")
-    return ended.stdout
+        raise LabError(f"{' '.join(words)}\nexit code {ended.returncode}: {complaint[-2000:]}")
+    return str(ended.stdout)
 
 
 def wait_all(children: Mapping[str, subprocess.Popen[str]], timeout_s: float) -> None:
@@ -197,7 +205,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned: text to the left, numbers to the right."""
     cells = [list(header), *[[_cell(value) for value in row] for row in rows]]
     widths = [max(len(row[at]) for row in cells) for at in range(len(header))]
-    right = [all(isinstance(row[at], int | float) or row[at] is None for row in rows) for at in range(len(header))]
+    right = [all(re.fullmatch(r"[\d,.]+%?|-", row[at]) for row in cells[1:]) for at in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         return "  ".join(

@@ -12,6 +12,7 @@ mod pea;
 mod work;
 
 use pyo3::prelude::*;
+use std::ffi::OsString;
 
 /// What Python imports.
 #[pymodule(gil_used = false)]
@@ -23,5 +24,13 @@ fn _peas(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<pea::RawPea>()?;
     module.add_function(wrap_pyfunction!(work::create, module)?)?;
     module.add_function(wrap_pyfunction!(work::read_pea, module)?)?;
-    module.add_function(wrap_pyfunction!(work::verify, module)?)
+    module.add_function(wrap_pyfunction!(work::verify, module)?)?;
+    module.add_function(wrap_pyfunction!(command, module)?)
+}
+
+/// The `peas` program: its exit code. For a process that does nothing else: signals are the program's from here on.
+#[pyfunction]
+#[pyo3(signature = (words, program))]
+fn command(py: Python<'_>, words: Vec<OsString>, program: Vec<OsString>) -> u8 {
+    py.detach(|| peas_cli::main(words, program))
 }

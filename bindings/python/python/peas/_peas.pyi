@@ -7,6 +7,8 @@ from typing import Literal, final
 _Path = str | os.PathLike[str]
 _OnBytes = Callable[[int, int], object] | None
 
+__all__ = ["Engine", "Job", "Pea", "Watch", "__version__", "command", "create", "read_pea", "verify"]
+
 __version__: str
 
 @final
@@ -122,3 +124,4 @@ def create(
 ) -> Pea: ...
 def verify(pea: Pea, place: _Path, on_bytes: _OnBytes) -> tuple[int, int, list[str]]: ...
 def read_pea(path: _Path) -> bytes: ...
+def command(words: list[str], program: list[str]) -> int: ...

@@ -42,17 +42,18 @@ pub struct Peas {
 }
 
 impl Peas {
-    /// Starts this very program with these words; its lines go to `lines` under `number`.
-    pub fn start(number: usize, words: Vec<OsString>, log: PathBuf, lines: Sender<Line>) -> Result<Peas, Failure> {
-        let program = std::env::current_exe().map_err(|source| Failure::file("find", Path::new("peas"), source))?;
+    /// Starts `program` with these words; its lines go to `lines` under `number`.
+    pub fn start(number: usize, program: &[OsString], words: Vec<OsString>, log: PathBuf, lines: Sender<Line>) -> Result<Peas, Failure> {
+        let (program, first_words) = program.split_first().ok_or_else(Failure::bug)?;
         let errors = File::create(&log).map_err(|source| Failure::file("create", &log, source))?;
-        let mut process = Command::new(&program)
+        let mut process = Command::new(program)
+            .args(first_words)
             .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
-            .map_err(|source| Failure::file("start", &program, source))?;
+            .map_err(|source| Failure::file("start", Path::new(program), source))?;
         let stdin = process.stdin.take();
         let stdout = process.stdout.take().ok_or_else(Failure::bug)?;
         std::thread::spawn(move || {

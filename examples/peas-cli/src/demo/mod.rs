@@ -38,7 +38,8 @@ const END_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for the distributor to listen.
 const LISTENING_MAX: Duration = Duration::from_secs(20);
 
-pub fn run(args: DemoArgs) -> Result<(), Failure> {
+/// `program`: the words that start this program once more.
+pub fn run(args: DemoArgs, program: &[OsString]) -> Result<(), Failure> {
     if args.kill_origin && args.clients < 2 {
         return Err(Failure::usage("a swarm without its distributor needs two clients", "give at least --clients 2"));
     }
@@ -50,7 +51,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         .disable_cleanup(args.keep)
         .tempdir_in(&parent)
         .map_err(|source| Failure::file("create a folder in", &parent, source))?;
-    let end = Demo::prepare(&args, work.path())?.run();
+    let end = Demo::prepare(&args, program, work.path())?.run();
     if args.keep {
         say(&field("kept", &work.path().display().to_string()));
     }
@@ -59,6 +60,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
 
 struct Demo<'a> {
     args: &'a DemoArgs,
+    program: &'a [OsString],
     work: &'a Path,
     pea_path: PathBuf,
     pea: TrustedManifest,
@@ -77,7 +79,7 @@ struct Swarm {
 
 impl<'a> Demo<'a> {
     /// Makes the content and its pea.
-    fn prepare(args: &'a DemoArgs, work: &'a Path) -> Result<Demo<'a>, Failure> {
+    fn prepare(args: &'a DemoArgs, program: &'a [OsString], work: &'a Path) -> Result<Demo<'a>, Failure> {
         let size_bytes = args.size_mib << 20;
         say(&field("works in", &format!("{} (needs {})", work.display(), units::bytes(size_bytes * (u64::from(args.clients) + 1)))));
         let source = work.join("distributor").join(NAME);
@@ -97,7 +99,7 @@ impl<'a> Demo<'a> {
             "content",
             &format!("{}, pea {}", crate::pea::content_text(&created.manifest), units::bytes(created.bytes.len() as u64)),
         ));
-        Ok(Demo { args, work, pea_path, pea: created.manifest, listen })
+        Ok(Demo { args, program, work, pea_path, pea: created.manifest, listen })
     }
 
     fn run(&self) -> Result<(), Failure> {
@@ -163,7 +165,7 @@ impl<'a> Demo<'a> {
 
     fn child(&self, number: usize, mut words: Vec<OsString>, log: &str, lines: &Sender<Line>) -> Result<Peas, Failure> {
         words.extend(["--json", "--progress-every", "100ms", "--no-refresh", "--while-stdin"].map(OsString::from));
-        Peas::start(number, words, self.work.join(log), lines.clone())
+        Peas::start(number, self.program, words, self.work.join(log), lines.clone())
     }
 
     /// Until all clients have everything.

@@ -1,4 +1,7 @@
 #!/usr/bin/python
+# Copyright: the peas authors
+# MIT or Apache-2.0, at your option
+
 """Serves a file or folder in the background."""
 
 from __future__ import annotations
@@ -8,30 +11,63 @@ module: peas_seed
 short_description: Serve the content of a pea in the background
 description:
   - Starts or stops a process that serves. Returns when links are accepted, or when the process is gone.
+  - A process that serves another content of the same pea file is replaced.
+version_added: 0.1.0
 options:
-  pea: {description: The pea., type: path, required: true}
-  source: {description: What it describes; needed to start., type: path}
-  listen: {description: "Where to accept peers, IP:PORT; needed to start.", type: str}
-  state: {description: Whether it shall run., type: str, choices: [started, stopped], default: started}
-  pid_file: {description: Where the number of the process is kept; beside the pea by default., type: path}
-  log_file: {description: What peas says; beside the pea by default., type: path}
-  peers: {description: More addresses to try., type: list, elements: str, default: []}
-  upload_limit: {description: Bytes per second to send at most (for example V(20M))., type: str}
-  download_limit: {description: Bytes per second to receive at most., type: str}
-  scope: {description: Which addresses learnt from peers may be dialled., type: str, choices: [auto, public, any], default: auto}
-  pin: {description: Accept only the content with this id., type: str}
-  trust_keys: {description: Accept only a pea signed by these public keys., type: list, elements: str, default: []}
-  threshold: {description: How many of the keys must have signed., type: int, default: 1}
-  executable: {description: The peas command; without it the wheel of the Python that runs the module., type: str, default: peas}
-author: the peas authors
+  pea:
+    description:
+      - The pea.
+    type: path
+    required: true
+  source:
+    description:
+      - What the pea describes. Needed to start.
+    type: path
+  state:
+    description:
+      - Whether it shall run.
+    type: str
+    choices:
+      - started
+      - stopped
+    default: started
+  pid_file:
+    description:
+      - Where the number of the process is kept; beside the pea by default.
+    type: path
+  log_file:
+    description:
+      - What peas says, one JSON object a line; beside the pea by default.
+    type: path
+extends_documentation_fragment:
+  - peas.peas.command
+  - peas.peas.command.trust
+  - peas.peas.command.network
+attributes:
+  check_mode:
+    support: full
+    description: Tells whether a process would be started or stopped.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+notes:
+  - Runs on Linux.
+  - The process is no service of the system, it ends with a reboot. For more make a unit that runs C(peas seed).
+seealso:
+  - module: peas.peas.peas_create
+  - module: peas.peas.peas_install
 """
 
 EXAMPLES = r"""
-- peas.peas.peas_seed:
+- name: The release is served
+  peas.peas.peas_seed:
     pea: /srv/release.peas
     source: /srv/release
     listen: 192.0.2.1:7000
-- peas.peas.peas_seed:
+    upload_limit: 20M
+
+- name: No more
+  peas.peas.peas_seed:
     pea: /srv/release.peas
     state: stopped
 """
@@ -41,97 +77,48 @@ pid:
   description: The process.
   returned: when it runs
   type: int
+  sample: 4711
 """
 
 import os
-import signal
-import socket
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.peas.peas.plugins.module_utils import command
 
-PATIENCE_S = 30
-
 
 def main():
     module = AnsibleModule(
-        argument_spec={
-            "pea": {"type": "path", "required": True},
-            "source": {"type": "path"},
-            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
-            "pid_file": {"type": "path"},
-            "log_file": {"type": "path"},
-            **command.TRUST,
-            **command.NETWORK,
-            **command.EXECUTABLE,
-        },
+        argument_spec=dict(
+            pea=dict(type="path", required=True),
+            source=dict(type="path"),
+            state=dict(type="str", choices=["started", "stopped"], default="started"),
+            pid_file=dict(type="path"),
+            log_file=dict(type="path"),
+            **dict(command.TRUST, **dict(command.NETWORK, **command.EXECUTABLE))
+        ),
         required_if=[("state", "started", ("source", "listen"))],
         supports_check_mode=True,
     )
-    pea = module.params["pea"]
-    pid_file = module.params["pid_file"] or pea + ".pid"
-    pid = running(pid_file, pea)
-    if module.params["state"] == "stopped":
-        if pid and not module.check_mode:
-            stop(module, pid, pid_file, pea)
-        module.exit_json(changed=bool(pid))
-    if pid:
-        module.exit_json(changed=False, pid=pid)
+    params = module.params
+    pea = params["pea"]
+    service = command.Service(module, params["pid_file"] or pea + ".pid", params["log_file"] or pea + ".log")
+    running = service.running()
+    if params["state"] == "stopped":
+        if not module.check_mode:
+            service.stop()
+        module.exit_json(changed=running is not None)
+    if not os.path.exists(pea):
+        module.fail_json(msg="%s: no such pea on this host" % pea)
+    content = command.describe(module, pea)["id"]
+    if running is not None and running[1] == content:
+        module.exit_json(changed=False, pid=running[0])
     if module.check_mode:
         module.exit_json(changed=True)
-    module.exit_json(changed=True, pid=begin(module, pid_file))
-
-
-def begin(module, pid_file):
-    params = module.params
-    log = params["log_file"] or params["pea"] + ".log"
-    words = ["seed", params["pea"], "--file", params["source"], *command.trust(params), *command.network(params)]
-    child = command.start(module, log, *words)
-    deadline = time.monotonic() + PATIENCE_S
-    while not accepts(params["listen"]):
-        if child.poll() is not None:
-            with open(log) as file:
-                module.fail_json(msg="peas seed ended at once", rc=child.returncode, log=file.read()[-2000:])
-        if time.monotonic() > deadline:
-            child.terminate()
-            module.fail_json(msg="%s does not accept links after %d s" % (params["listen"], PATIENCE_S))
-        time.sleep(0.05)
-    with open(pid_file, "w") as file:
-        file.write("%d\n" % child.pid)
-    return child.pid
-
-
-def accepts(address):
-    host, _colon, port = address.rpartition(":")
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def running(pid_file, pea):
-    """The process, if it is still the one that serves this pea: numbers are used again."""
-    try:
-        with open(pid_file) as file:
-            pid = int(file.read())
-        with open("/proc/%d/cmdline" % pid, "rb") as file:
-            words = file.read().split(b"\0")
-    except (OSError, ValueError):
-        return None
-    return pid if b"seed" in words and os.fsencode(pea) in words else None
-
-
-def stop(module, pid, pid_file, pea):
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE_S
-    while running(pid_file, pea):
-        if time.monotonic() > deadline:
-            module.fail_json(msg="process %d does not end" % pid)
-        time.sleep(0.05)
-    os.unlink(pid_file)
+    service.stop()
+    words = ["seed", pea, "--file", params["source"], *command.trust_words(params), *command.network_words(params)]
+    pid = service.start(words, content)
+    service.says("listening", command.PATIENCE_S)
+    module.exit_json(changed=True, pid=pid)
 
 
 if __name__ == "__main__":
