@@ -47,6 +47,7 @@ impl RawEngine {
             plain,
             scope: scope_of(py, scope)?,
             state_dir,
+            ..EngineConfig::default()
         };
         let engine = py.detach(|| Engine::new(config)).map_err(|error| errors::to_python(py, &error))?;
         Ok(RawEngine { engine: ManuallyDrop::new(engine), pid: std::process::id() })

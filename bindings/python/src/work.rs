@@ -51,7 +51,8 @@ pub fn create(
     on_bytes: Option<Py<PyAny>>,
 ) -> PyResult<RawPea> {
     let owners = owners.into_iter().map(|owner| owner_of(py, owner)).collect::<PyResult<Vec<Owner>>>()?;
-    let options = CreateOptions { name, piece_bytes, owners, web, channel, release, expires_unix_s, sign_with, threads };
+    let options =
+        CreateOptions { name, piece_bytes, owners, web, channel, release, expires_unix_s, sign_with, threads, ..CreateOptions::default() };
     attended(py, on_bytes, move |gauge| create_and_write(&source, &path, &options, gauge)).map(RawPea::from)
 }
 
