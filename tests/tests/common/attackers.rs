@@ -229,13 +229,15 @@ async fn stranger(to: SocketAddr, says: &[u8], drips: bool) {
     let mut bytes = [0; 4096];
     let hearing = async { while matches!(hears.read(&mut bytes).await, Ok(1..)) {} };
     let dripping = async {
-        while drips {
+        if !drips {
+            return std::future::pending().await;
+        }
+        loop {
             tokio::time::sleep(Duration::from_secs(10)).await;
             if speaks.write_all(&[3]).await.is_err() {
                 return;
             }
         }
-        std::future::pending().await
     };
     tokio::select! {
         () = hearing => {}
