@@ -43,8 +43,6 @@ pub mod docs {
     pub mod dependencies {}
     #[doc = include_str!("docs/durability.md")]
     pub mod durability {}
-    #[doc = include_str!("docs/durability.md")]
-    pub mod durability {}
     #[doc = include_str!("docs/format.md")]
     pub mod format {}
     #[doc = include_str!("docs/limits.md")]
