@@ -92,7 +92,7 @@ EXAMPLES = r"""
     owners: ["192.0.2.1:7000"]
     channel: stable
     release: 7
-    sign: [/root/release.key]
+    sign: [/etc/peas/release.key]
 """
 
 RETURN = r"""
