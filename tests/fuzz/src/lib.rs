@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets. Those in `targets` are also run over the committed corpora by `tests/tests/corpora.rs`.
+//! The bodies of the fuzz targets: `run` builds and runs each over its corpus.
 
 pub mod ffi;
 pub mod targets;
