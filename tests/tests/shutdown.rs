@@ -4,7 +4,8 @@ mod common;
 
 use common::{engine, origin, single_file, until, wait};
 use peas_core::config::{CreateOptions, EngineConfig, InstallOptions, Owner, SeedPolicy};
-use peas_core::{Engine, Event, session};
+use peas_core::storage::{Storage, StorageOptions};
+use peas_core::{Engine, Error, Event, session};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -104,6 +105,37 @@ fn leaving_is_in_time_from_every_state() {
     leave(session);
     in_time(GRACE, || assert!(receiver.close(GRACE)));
     in_time(GRACE, || assert!(seed_engine.close(GRACE)));
+}
+
+/// Engine after engine on one target, each closed at another moment of its start: none finds the lock of the one before.
+///
+/// It did once: a session that was told to go while it opened its disk left the storage to end by itself.
+#[test]
+fn a_closed_engine_has_let_go_of_its_target() {
+    let _turn = turn();
+    let made = single_file(4 << 20);
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out");
+    let options = StorageOptions { threads: 1, pooled_bytes_max: 1 << 20 };
+    let is_free = || match Storage::open_install(made.pea.clone(), &out, &options, &|_, _| true) {
+        Ok(opened) => opened.storage.close(Duration::from_secs(60)),
+        Err(Error::Busy { .. }) => false,
+        Err(error) => panic!("{error}"),
+    };
+    for round in 0..200 {
+        let receiver = engine();
+        let session = receiver.install(made.pea.clone(), &out, InstallOptions::default()).unwrap();
+        std::thread::sleep(Duration::from_micros(10 * round));
+        assert!(receiver.close(Duration::from_secs(60)), "round {round}");
+        assert!(is_free(), "round {round}: {:?}", session.progress());
+    }
+    let receiver = engine();
+    let session = receiver.install(made.pea.clone(), &out, InstallOptions::default()).unwrap();
+    until(|| session.progress().state == peas_core::State::Receiving);
+    assert!(!is_free(), "the control: an engine at work holds it");
+    session.cancel();
+    session.wait_ended_timeout(Duration::from_secs(60));
+    assert!(is_free(), "a session that is over has let go, too");
 }
 
 #[test]

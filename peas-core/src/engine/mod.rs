@@ -7,9 +7,10 @@
 //! - `web_link`: one per web source at work, with a task below it per connection; ended as a link is.
 //! - `dial`: at most [`dial::DIALS_MAX`] per session.
 //!
-//! All are in one tracker and below one token. Disk threads belong to storage; name look-ups to nobody (`discovery`).
+//! All are in one tracker and below one token. Disk threads belong to storage, and `disks` counts the storages that have not let go; name
+//! look-ups belong to nobody (`discovery`).
 //! Shutdown: each driver says goodbye, serves on for half of its grace, cancels its links, closes its storage on a thread that
-//! is left behind when time is up; then the token is cancelled and the runtime is shut down with a limit.
+//! is left behind when time is up; then the token is cancelled, the runtime is shut down with a limit, and the disks are waited for.
 //!
 //! What must not come in: an `if` that chooses whom or which. What happens when we run out of something (disk, descriptors,
 //! queue places) is decided here, because the machine does not know these things.
@@ -20,6 +21,7 @@ mod assembly;
 mod budget;
 mod clock;
 mod dial;
+mod disks;
 mod driver;
 mod face;
 mod life;
@@ -116,6 +118,8 @@ pub(crate) struct Shared {
     web_tls: Arc<Tls>,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) disk_threads: usize,
+    /// Those that sessions have not let go of.
+    pub(crate) disks: Arc<disks::Disks>,
     /// When a close in progress must be over.
     pub(crate) close_by: OnceLock<Instant>,
     /// What sessions had to leave behind so far.
@@ -150,6 +154,7 @@ impl Shared {
             web_tls: Arc::new(Tls::new(config.web_authorities)),
             state_dir: config.state_dir,
             disk_threads: if config.disk_threads == 0 { 2 } else { config.disk_threads },
+            disks: Arc::default(),
             close_by: OnceLock::new(),
             aborted: AtomicU32::new(0),
         });

@@ -5,6 +5,7 @@
 
 use super::access::Lock;
 use super::clock::unix_s;
+use super::disks::DiskInUse;
 use super::driver::Driver;
 use super::face::Face;
 use super::life::{Exit, Wish};
@@ -125,9 +126,9 @@ pub(crate) struct Ending {
 }
 
 /// Runs a session to its end, whatever happens in it: a panic ends this session alone.
-pub(crate) async fn run(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) {
+pub(crate) async fn run(shared: Arc<Shared>, handle: Arc<Handle>, task: Task, disk: DiskInUse) {
     let content = task.pea.id();
-    let ending = contained(session(shared.clone(), handle.clone(), task)).await;
+    let ending = contained(session(shared.clone(), handle.clone(), task, disk)).await;
     shared.close_room(content);
     shared.aborted.fetch_add(ending.departure.tasks_aborted, Ordering::Relaxed);
     handle.picture.lock().expect("nothing panics while holding it").departure = Some(ending.departure);
@@ -142,7 +143,7 @@ async fn contained(session: impl Future<Output = Ending> + Send + 'static) -> En
     })
 }
 
-async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending {
+async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task, disk: DiskInUse) -> Ending {
     let gone = |failure| Ending { failure, departure: Departure { drained: true, tasks_aborted: 0 } };
     handle.face.show(Progress {
         state: State::Checking,
@@ -154,7 +155,10 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending
     let stop = Arc::new(AtomicBool::new(false));
     let mut opening = tokio::task::spawn_blocking({
         let (pea, place, stop, threads) = (task.pea.clone(), task.place.clone(), stop.clone(), shared.disk_threads);
-        move || without_signals(|| open(pea, &place, threads, &stop))
+        move || {
+            let opened = without_signals(|| open(pea, &place, threads, &stop));
+            opened.inspect(|opened| opened.storage.keep_until_closed(Box::new(disk)))
+        }
     });
     let opened = tokio::select! {
         opened = &mut opening => match opened {
@@ -164,20 +168,34 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task) -> Ending
         },
         () = told_to_go(&mut wish, &shared.token) => {
             stop.store(true, Ordering::Relaxed);
-            let tasks_aborted = u32::from(tokio::time::timeout(STOP_MAX, &mut opening).await.is_err());
+            let let_go = async {
+                match (&mut opening).await {
+                    Ok(Ok(opened)) => let_go(opened.storage).await,
+                    _ => true,
+                }
+            };
+            let tasks_aborted = u32::from(!tokio::time::timeout(STOP_MAX, let_go).await.unwrap_or(false));
             return Ending { failure: None, departure: Departure { drained: true, tasks_aborted } };
         }
     };
     // It was fine when the session was started; a certificate may have ended since.
     let lock = match task.lock(shared.me) {
         Ok(lock) => Arc::new(lock),
-        Err(error) => return gone(Some(error)),
+        Err(error) => {
+            let_go(opened.storage).await;
+            return gone(Some(error));
+        }
     };
     let remembered = shared.state_dir.as_ref().map(|dir| Remembered::new(dir, task.pea.id()));
     let mut driver = Driver::new(shared, handle, task, lock, &opened, remembered.as_ref(), wish);
     let _guard = driver.token.clone().drop_guard();
     let exit = driver.run(opened.installed, opened.room_short).await;
     driver.finish(exit, opened.storage, remembered).await
+}
+
+/// Closes a storage that nothing was done with. False: the disk hangs. Dropped half-way the storage closes all the same.
+async fn let_go(storage: Storage) -> bool {
+    tokio::task::spawn_blocking(move || storage.close(STOP_MAX)).await.unwrap_or(false)
 }
 
 fn open(pea: Arc<TrustedManifest>, place: &Place, threads: usize, stop: &AtomicBool) -> Result<Opened, Error> {

@@ -156,6 +156,8 @@ impl Engine {
 
     fn start(&self, handle: Arc<Handle>, task: Task) -> Result<Session, Error> {
         let shared = &self.inner.shared;
+        // Before the look at the token: a close that this look does not see waits for it.
+        let disk = shared.disks.take();
         if shared.token.is_cancelled() {
             return Err(Error::Closed);
         }
@@ -168,7 +170,7 @@ impl Engine {
             return Err(Error::Misuse("this engine already has a session of this content".into()));
         }
         let pea = task.pea.clone();
-        shared.tracker.spawn_on(engine::run(shared.clone(), handle.clone(), task), &shared.handle);
+        shared.tracker.spawn_on(engine::run(shared.clone(), handle.clone(), task, disk), &shared.handle);
         Ok(Session { engine: self.clone(), handle, pea })
     }
 
@@ -182,8 +184,9 @@ impl Engine {
         self.inner.shared.limits()
     }
 
-    /// Ends all sessions and threads. True: all was done in time; false: something hung and was left behind. From any state,
-    /// never later than `timeout` + 100 ms. Blocking: not from a thread of the runtime.
+    /// Ends all sessions and threads. True: all was done in time, and whatever was installed or served here is free for another engine or
+    /// process; false: something hung and was left behind. From any state, never later than `timeout` + 100 ms. Blocking: not from a
+    /// thread of the runtime.
     pub fn close(&self, timeout: Duration) -> bool {
         let start = Instant::now();
         let left = || timeout.saturating_sub(start.elapsed());
@@ -206,7 +209,8 @@ impl Engine {
         if let Some(runtime) = runtime {
             runtime.shutdown_timeout(left());
         }
-        in_time && shared.aborted.load(Ordering::Relaxed) == 0 && start.elapsed() < timeout.max(Duration::from_millis(1))
+        let let_go = shared.disks.wait(left());
+        in_time && let_go && shared.aborted.load(Ordering::Relaxed) == 0 && start.elapsed() < timeout.max(Duration::from_millis(1))
     }
 }
 

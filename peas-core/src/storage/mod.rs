@@ -199,6 +199,11 @@ impl Storage {
         self.owner.0.close(timeout)
     }
 
+    /// Keeps something until the threads have ended and the locks are free, or what is left of them goes.
+    pub(crate) fn keep_until_closed(&self, kept: Box<dyn Send + Sync>) {
+        self.owner.0.keep_until_closed(kept);
+    }
+
     /// Where the content will be, or is.
     pub fn dest(&self) -> PathBuf {
         self.store().root.join(&self.store().target.base)

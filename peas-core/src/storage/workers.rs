@@ -28,12 +28,15 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     ended: Condvar,
+    /// Of the host's: dropped after the locks.
+    kept: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 impl Shared {
     pub fn start(store: Store, threads: usize) -> Result<Arc<Self>, Error> {
         let queue = Queue { jobs: VecDeque::new(), closing: false, threads: 0, leaving: 0, syncing: false };
-        let shared = Arc::new(Self { store, queue: Mutex::new(queue), wake: Condvar::new(), ended: Condvar::new() });
+        let shared =
+            Arc::new(Self { store, queue: Mutex::new(queue), wake: Condvar::new(), ended: Condvar::new(), kept: Mutex::default() });
         for at in 0..threads.clamp(1, 64) {
             let worker = shared.clone();
             worker.queue().threads += 1;
@@ -64,6 +67,10 @@ impl Shared {
         drop(queue);
         self.wake.notify_one();
         Ok(())
+    }
+
+    pub fn keep_until_closed(&self, kept: Box<dyn Send + Sync>) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
     }
 
     /// Takes no more jobs; the threads end when those queued are done.
@@ -111,6 +118,7 @@ impl Shared {
                 self.store.cache.clear();
                 *self.store.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }));
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         let mut queue = self.queue();
         queue.threads -= 1;
