@@ -409,3 +409,69 @@ fn wrong_pea(rng: &mut Rng, category: u64, mut made: Builder, mut pea: Vec<u8>) 
         }
     }
 }
+
+/// A right pea with one number of its head replaced.
+fn with_number(pea: &[u8], old: u32, new: u64) -> Vec<u8> {
+    let mut parts = sections(pea);
+    let coded = [&[0xFC][..], &old.to_le_bytes()].concat();
+    let head = &mut parts[0].2;
+    let at = head.windows(5).position(|window| window == coded).expect("the number is there");
+    let tail = head.split_off(at);
+    head.push(0xFD);
+    head.extend(new.to_le_bytes());
+    head.extend(&tail[5..]);
+    pea_of(&parts)
+}
+
+/// A list as the codec writes it: how many, and each as one byte.
+fn coded_list(count: u32, each: u8) -> Vec<u8> {
+    [&[0xFC][..], &count.to_le_bytes(), &vec![each; count as usize]].concat()
+}
+
+/// Disk bombs (THREATS F2): contents that nobody could hold, claimed in a few bytes. Each is refused at once, and costs no memory that
+/// its file did not cost already.
+#[test]
+fn bombs_are_refused_at_once() {
+    const REFUSED_CPU_S_MAX: f64 = 0.05;
+    const GROWTH_MAX: usize = 8 << 20;
+    // A list is refused when it has come to its longest, of a million; its elements have been made until then.
+    const LIST_CPU_S_MAX: f64 = 0.5;
+    const LIST_GROWTH_MAX: usize = 64 << 20;
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let made = builder(&mut Rng::new(1));
+    let pea = made.clone().build(&[]).unwrap();
+    let total = made.geometry.total_bytes() as u32;
+    let empty_files: u32 = 1 << 22;
+    let tree =
+        [coded_list(empty_files, 0), coded_list(empty_files, b'\n'), coded_list(empty_files, 0), coded_list(empty_files, 0), vec![0]]
+            .concat();
+    let mut many = sections(&pea);
+    many[1].2 = [&[0][..], &(tree.len() as u32).to_le_bytes(), &tree].concat();
+    let mut packed = sections(&pea);
+    packed[1].2 = [&[1][..], &(tree.len() as u32).to_le_bytes(), &[7; 999]].concat();
+    // Texts of no length: a byte each in the file, 24 in memory.
+    let texts = [vec![0; 4], coded_list(empty_files, 0)].concat();
+    let mut many_texts = sections(&pea);
+    many_texts[1].2 = [&[0][..], &(texts.len() as u32).to_le_bytes(), &texts].concat();
+    let bombs = [
+        ("16 EiB", with_number(&pea, total, u64::MAX)),
+        ("2^40 bytes in two pieces", with_number(&pea, total, 1 << 40)),
+        ("pieces of 2^32 - 1 bytes", with_number(&pea, 65_536, u64::from(u32::MAX))),
+        ("2^22 empty files", pea_of(&many)),
+        ("2^22 empty files, packed", pea_of(&packed)),
+        ("2^22 targets of links, and no links", pea_of(&many_texts)),
+    ];
+    assert!(Manifest::decode(&pea).is_ok(), "the control");
+    for (name, bomb) in bombs {
+        let before = MEMORY.live();
+        MEMORY.forget();
+        let began = cpu_s();
+        let refused = Manifest::decode(&bomb).expect_err(name);
+        let (cpu_s, growth) = (cpu_s() - began, MEMORY.peak() - before);
+        println!("{name} ({} bytes): {:.1} ms, {} KiB: {refused}", bomb.len(), cpu_s * 1e3, growth >> 10);
+        let (cpu_s_max, growth_max) =
+            if name.starts_with("2^22 targets") { (LIST_CPU_S_MAX, LIST_GROWTH_MAX) } else { (REFUSED_CPU_S_MAX, GROWTH_MAX) };
+        assert!(cpu_s <= cpu_s_max, "{name}: {cpu_s} s");
+        assert!(growth <= growth_max, "{name}: {growth} bytes");
+    }
+}
