@@ -484,7 +484,7 @@ pub fn http_origin(data: &[u8]) -> bool {
     let redirected = says.iter().any(|says| says.starts_with(b"HTTP/1.1 30"));
     let end = fuzzing::http_origin(web_content(), "http://here.example/base", range.clone(), says);
     assert!(end.bytes <= range.end - range.start, "more than was asked for");
-    assert_eq!(end.whole, end.bytes == range.end - range.start);
+    assert!(!end.whole || end.bytes == range.end - range.start, "whole with less than was asked for");
     // Each of two tries: three files, each once more on a new connection when the last one was closed, five redirections.
     assert!(end.connections <= 2 * 3 * 2 * 6, "{} connections", end.connections);
     end.whole && redirected
