@@ -4,6 +4,7 @@ The installation stands still with the reason, does next to nothing while it doe
 has ended. Disks are file systems in memory (tmpfs) that others fill, ext4 in files, and an ext4 below which writes fail.
 
     python3 disk.py [--mib 24]
+    python3 disk.py --control        a planted bug, which must be found
 """
 
 import argparse
@@ -91,12 +92,12 @@ def small_from_the_start(place, content, seed, mib):
     return f"room for {mib} MiB", wrong + more, took
 
 
-def filled_midway(place, content, seed, mib):
+def filled_midway(place, content, seed, mib, **how):
     """Somebody else fills the disk after this many MiB."""
     disk = Tmpfs(os.path.join(place, f"filled{mib}"), "96m")
     with contextlib.closing(disk):
         dest, ballast = os.path.join(disk.at, "dest"), os.path.join(disk.at, "ballast")
-        peas = rig.install(content, dest, seed, "--download-limit", "12M", "--progress-every", "20ms")
+        peas = rig.install(content, dest, seed, "--download-limit", "12M", "--progress-every", "20ms", **how)
         with contextlib.closing(peas):
             reached = lambda event: event["event"] == "progress" and event["bytes_done"] >= mib << 20
             if peas.until(reached, "some progress") is None:
@@ -217,14 +218,27 @@ def resumed_elsewhere(place, path, content, seed):
         loop.close()
 
 
+def control(place, content):
+    """A write that fails counts as done: the installation must be seen not to wait."""
+    with rig.Seed(content) as seed:
+        name, wrong, _took = filled_midway(place, content, seed, 4, profile="debug", planted="swallow-write-errors")
+    print(f"control swallow-write-errors, {name}: {wrong}")
+    if not wrong:
+        print("the planted bug was not found: this test proves nothing")
+        sys.exit(1)
+
+
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--control", action="store_true")
     parser.add_argument("--mib", type=int, default=24)
     args = parser.parse_args()
     place = rig.scratch()
     begun = time.monotonic()
     try:
         content = rig.Content(place, "content", rig.tree("disk", 20, [(args.mib - 1) << 20], 40_000), 262_144)
+        if args.control:
+            return control(place, content)
         seeds = [rig.Seed(content) for _ in range(4)]
         jobs = [(small_from_the_start, mib) for mib in range(1, args.mib, 2)] + [(filled_midway, mib) for mib in range(0, args.mib - 2)]
         jobs += [(ext4_filled,), (quota,), (failing,)]

@@ -54,10 +54,21 @@ async fn welcome(shared: &Shared, raw: <Net as Transport>::Raw) {
     let Ok(hello) = hear_hello(&mut link).await else { return };
     let at = Meeting { me: shared.me, peer: link.peer, binding: link.binding };
     let Some(room) = shared.room(&hello, &at) else { return };
+    #[cfg(feature = "planted")]
+    leak_if_planted();
     let Some(admitted) = room.lock.admit(hello, &at, unix_s()) else { return };
     if say_hello(&mut link, room.lock.hello(&room.hello, &at)).await.is_ok() {
         // A driver that has no place for one more is not kept waiting: the newcomer will try again.
         let _ = room.newcomers.try_send(Newcomer { link, admitted, dialed: None, place });
+    }
+}
+
+/// The bug that the soak test has to find.
+#[cfg(feature = "planted")]
+fn leak_if_planted() {
+    use crate::storage::planted::Planted;
+    if Planted::chosen() == Planted::LeakLinks {
+        std::mem::forget((std::fs::File::open("/dev/null"), vec![1u8; 256 << 10]));
     }
 }
 

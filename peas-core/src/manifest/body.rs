@@ -20,6 +20,7 @@ use crate::hash::Cv;
 use crate::unit::{BLOCK_BYTES, Geometry, PeerId};
 use crate::wire::codec;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Most entries of a tree.
 pub(super) const ENTRIES_MAX: usize = 1_000_000;
@@ -80,18 +81,18 @@ struct HeadOwner {
 #[derive(Default, Serialize, Deserialize)]
 struct Tree {
     /// Bytes that a path shares with the one before: as many as they have in common.
-    #[serde(deserialize_with = "codec::list")]
+    #[serde(deserialize_with = "codec::list_of_at_most::<ENTRIES_MAX, _, _>")]
     shared: Vec<u16>,
     /// What follows them, each with a line feed at its end.
     rests: String,
     /// 0 file, 1 executable file, 2 empty directory, 3 symbolic link.
-    #[serde(deserialize_with = "codec::list")]
+    #[serde(deserialize_with = "codec::list_of_at_most::<ENTRIES_MAX, _, _>")]
     kinds: Vec<u8>,
     /// Of the files.
-    #[serde(deserialize_with = "codec::list")]
+    #[serde(deserialize_with = "codec::list_of_at_most::<ENTRIES_MAX, _, _>")]
     sizes: Vec<u64>,
     /// Of the links.
-    #[serde(deserialize_with = "codec::list")]
+    #[serde(deserialize_with = "codec::list_of_at_most::<ENTRIES_MAX, _, _>")]
     targets: Vec<String>,
 }
 
@@ -328,7 +329,7 @@ fn pack(raw: &[u8]) -> Vec<u8> {
     [&[method][..], &(raw.len() as u32).to_le_bytes(), bytes].concat()
 }
 
-fn unpack(section: &[u8]) -> Result<Vec<u8>, ManifestError> {
+fn unpack(section: &[u8]) -> Result<Cow<'_, [u8]>, ManifestError> {
     let damaged = ManifestError::TreeDamaged("it does not unpack");
     let (&[method, a, b, c, d], bytes) = section.split_first_chunk().ok_or(damaged.clone())?;
     let raw_bytes = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -337,16 +338,23 @@ fn unpack(section: &[u8]) -> Result<Vec<u8>, ManifestError> {
         return Err(ManifestError::TreeTooLarge { bytes: raw_bytes as u64, limit: limit as u64 });
     }
     let raw = match method {
-        PLAIN => bytes.to_vec(),
+        PLAIN => Cow::Borrowed(bytes),
         ZSTD => {
             let mut raw = Vec::with_capacity(raw_bytes);
             let mut unpacker = zstd::bulk::Decompressor::new().map_err(|_| damaged.clone())?;
             unpacker.decompress_to_buffer(bytes, &mut raw).map_err(|_| damaged.clone())?;
-            raw
+            Cow::Owned(raw)
         }
         _ => return Err(damaged),
     };
-    if raw.len() == raw_bytes { Ok(raw) } else { Err(damaged) }
+    if raw.len() != raw_bytes {
+        return Err(damaged);
+    }
+    // Its first list has one element for each entry: judged before room is made for them.
+    match codec::count_ahead(&raw) {
+        Some(count) if count > ENTRIES_MAX as u64 && count <= raw_bytes as u64 => Err(ManifestError::TooManyEntries(count as usize)),
+        _ => Ok(raw),
+    }
 }
 
 const fn unpacked_limit(packed_bytes: usize) -> usize {

@@ -53,7 +53,7 @@ impl Connection {
         }
         let mut last = WebError::NoHost;
         for addr in allowed.into_iter().take(TRIED_MAX) {
-            match Self::to(to, addr, tls).await {
+            match Self::to(to, addr, gate, tls).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }
@@ -61,13 +61,20 @@ impl Connection {
         Err(last)
     }
 
-    async fn to(to: &Address, addr: SocketAddr, tls: &Tls) -> Result<Self, WebError> {
+    async fn to(to: &Address, addr: SocketAddr, gate: &dyn Gate, tls: &Tls) -> Result<Self, WebError> {
+        if let Some(stream) = gate.stands_in(addr) {
+            return Self::over(to, addr, stream).await;
+        }
         let stream = timeout(CONNECT_MAX, TcpStream::connect(addr)).await.map_err(|_| WebError::Late)??;
         stream.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match to.https {
             false => Box::new(Single(stream)),
             true => timeout(CONNECT_MAX, tls.cover(&to.host, Single(stream))).await.map_err(|_| WebError::Late)??,
         };
+        Self::over(to, addr, stream).await
+    }
+
+    async fn over(to: &Address, addr: SocketAddr, stream: Box<dyn Stream>) -> Result<Self, WebError> {
         let builder = {
             let mut builder = Builder::new();
             builder.max_buf_size(HEAD_BYTES_MAX).max_headers(FIELDS_MAX);
@@ -121,7 +128,8 @@ async fn drive<T>(driver: &mut Driver, wait: impl Future<Output = T>) -> T {
     .await
 }
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// What a conversation runs over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A socket that is written to one slice at a time: writing several at once raises SIGPIPE when the server has hung up, and would

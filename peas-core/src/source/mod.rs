@@ -22,6 +22,7 @@ mod primitives;
 mod tls;
 
 pub(crate) use address::Address;
+pub(crate) use connection::Stream;
 pub(crate) use fetcher::Fetcher;
 #[cfg(not(feature = "https"))]
 pub(crate) use no_tls::Tls;
@@ -39,6 +40,10 @@ pub(crate) trait Gate: Send + Sync + 'static {
     fn resolve(&self, host: &str, port: u16) -> oneshot::Receiver<Vec<SocketAddr>>;
     /// Whether to connect there. `from`: the server whose redirection leads there; `None` for an address of the pea.
     fn allows(&self, addr: SocketAddr, from: Option<IpAddr>) -> bool;
+    /// What a fuzzer has in the place of the network; nobody else has anything.
+    fn stands_in(&self, _addr: SocketAddr) -> Option<Box<dyn Stream>> {
+        None
+    }
 }
 
 /// Why a web source gave nothing.

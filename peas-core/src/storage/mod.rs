@@ -18,7 +18,7 @@ mod lock;
 mod mark;
 mod open;
 #[cfg(any(test, feature = "planted"))]
-mod planted;
+pub(crate) mod planted;
 mod pool;
 mod publish;
 mod real;

@@ -21,6 +21,10 @@ pub(crate) enum Planted {
     BelieveJournal,
     /// A failed sync is repeated, and the second one believed.
     BelieveSecondSync,
+    /// A write that failed counts as done.
+    SwallowWriteErrors,
+    /// Each link that is accepted leaves a descriptor and 256 KiB behind.
+    LeakLinks,
 }
 
 impl Planted {
@@ -33,6 +37,8 @@ impl Planted {
             Ok("remove-before-rename") => Self::RemoveBeforeRename,
             Ok("believe-journal") => Self::BelieveJournal,
             Ok("believe-second-sync") => Self::BelieveSecondSync,
+            Ok("swallow-write-errors") => Self::SwallowWriteErrors,
+            Ok("leak-links") => Self::LeakLinks,
             Ok(other) if !other.is_empty() => panic!("PEAS_PLANTED={other}: no such bug"),
             _ => Self::Nothing,
         }

@@ -135,9 +135,12 @@ impl Store {
         #[cfg(any(test, feature = "planted"))]
         if self.planted == super::planted::Planted::RemoveBeforeRename && there.is_some() {
             remove_tree(&*self.volume, dest).map_err(self.failure("remove", dest))?;
-            // Long enough for a kill from outside to hit.
+            // Here it stays until a kill from outside has come.
             #[cfg(all(feature = "planted", not(test)))]
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            loop {
+                std::thread::park();
+            }
+            #[cfg(any(not(feature = "planted"), test))]
             return self.volume.rename(new, dest).map_err(self.failure("rename", dest));
         }
         match (there, self.pea.is_single_file()) {

@@ -150,7 +150,10 @@ impl Store {
         }
         let on_made = |dirs: Vec<PathBuf>| self.state().dirty_dirs.extend(dirs);
         let first = files.first().map_or_else(PathBuf::new, |&file| tree.path_of(file));
-        tree.write(range, bytes, access, &on_made).map_err(self.failure("write", &first))?;
+        let written = tree.write(range, bytes, access, &on_made);
+        #[cfg(any(test, feature = "planted"))]
+        let written = if self.planted == super::planted::Planted::SwallowWriteErrors { Ok(()) } else { written };
+        written.map_err(self.failure("write", &first))?;
         let mut identities = Vec::new();
         for &file in &files {
             if place != Place::Staged || !self.state().identity.contains_key(&file) {

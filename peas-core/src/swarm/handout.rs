@@ -49,6 +49,9 @@ const OUTCLASSED: f64 = 10.0;
 /// Most assignments that a client's credits may add up to: what a 10 Gbit/s client of 1 MiB pieces needs, and no hoard.
 pub(super) const CREDIT_MAX: u32 = 16;
 
+/// More than this nobody can pass on in a second, whatever it claims: 1 TiB. Sums of claims stay far from the end of their type.
+pub(super) const CLAIM_MAX: u64 = 1 << 40;
+
 impl Handout {
     pub fn new(pieces: impl Iterator<Item = PieceIdx>, rng: &mut Rng) -> Self {
         let mut waiting: Vec<PieceIdx> = pieces.collect();

@@ -281,7 +281,7 @@ impl Swarm {
             Message::Credit { pieces, upload_bytes_per_s } => {
                 if let Some(neighbor) = self.neighbors.get_mut(peer) {
                     neighbor.credit = (neighbor.credit + u32::from(pieces)).min(handout::CREDIT_MAX);
-                    neighbor.claimed_upload = upload_bytes_per_s;
+                    neighbor.claimed_upload = upload_bytes_per_s.min(handout::CLAIM_MAX);
                 }
             }
             Message::Assign { piece, .. } => self.on_assign(peer, piece),

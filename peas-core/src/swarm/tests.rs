@@ -297,3 +297,23 @@ fn the_same_seed_does_the_same() {
     };
     assert_eq!(serves(1), serves(2));
 }
+
+/// Found by the fuzz target `machine`: two peers that claim to pass on 2^64 - 1 bytes a second. The origin adds up what its clients
+/// claim to know what is typical, and the sum overflowed: a panic where overflow is checked, elsewhere a typical rate of nearly nothing.
+#[test]
+fn claims_of_uploads_without_end_are_not_summed_as_they_are() {
+    let mut room = room_with_origin(3, 20);
+    for client in 2..=3 {
+        room.link(client, 1);
+    }
+    room.step();
+    for client in 2..=3 {
+        let credit = Message::Credit { pieces: 4, upload_bytes_per_s: u64::MAX };
+        room.give(1, Input::Message { peer: peer(client), message: credit });
+    }
+    assert!(room.run(500, Room::all_whole));
+    let origin = &room.machines[&1];
+    assert!(origin.neighbors.iter().all(|neighbor| neighbor.claimed_upload <= handout::CLAIM_MAX));
+    // The control: as they came, two of them are more than the type holds.
+    assert_eq!(u64::MAX.checked_add(u64::MAX), None);
+}

@@ -41,10 +41,24 @@ pub fn decode<const LIMIT: usize, T: Serialize + DeserializeOwned>(bytes: &[u8])
 /// really there, whatever number the sender wrote before them.
 pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     const { assert!(size_of::<T>() > 0, "elements of size zero cost the sender nothing") };
-    deserializer.deserialize_seq(ListVisitor(PhantomData))
+    deserializer.deserialize_seq(ListVisitor(usize::MAX, PhantomData))
 }
 
-struct ListVisitor<T>(PhantomData<T>);
+/// The same for a list that never has more than `MAX` elements: a text or a number in memory is many times what an empty one is when
+/// encoded, so the length of the bytes alone does not bound what they become.
+pub(crate) fn list_of_at_most<'de, const MAX: usize, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    const { assert!(size_of::<T>() > 0, "elements of size zero cost the sender nothing") };
+    deserializer.deserialize_seq(ListVisitor(MAX, PhantomData))
+}
+
+/// How many elements the list has that these bytes begin with, whether they are there or not.
+pub(crate) fn count_ahead(bytes: &[u8]) -> Option<u64> {
+    bincode::decode_from_slice::<u64, _>(bytes, standard().with_limit::<16>()).ok().map(|(count, _)| count)
+}
+
+struct ListVisitor<T>(usize, PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     type Value = Vec<T>;
@@ -56,6 +70,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
         let mut list = Vec::with_capacity(elements.size_hint().unwrap_or(0).min(ROOM_BEFORE_ELEMENTS));
         while let Some(element) = elements.next_element()? {
+            if list.len() == self.0 {
+                return Err(serde::de::Error::invalid_length(self.0 + 1, &self));
+            }
             list.push(element);
         }
         Ok(list)

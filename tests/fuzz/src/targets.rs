@@ -2,8 +2,8 @@
 
 use peas_core::config::Scope;
 use peas_core::fuzzing;
-use peas_core::hash::{SpanProof, SpanVerifier, block_cvs, piece_cv};
-use peas_core::manifest::{Manifest, Trust, TrustContext, check_path, owner_hint_message};
+use peas_core::hash::{SpanProof, SpanVerifier, block_cvs, file_hash, piece_cv};
+use peas_core::manifest::{Builder, EntryKind, FileEntry, Manifest, Trust, TrustContext, TrustedManifest, check_path, owner_hint_message};
 use peas_core::swarm::{Candidate, Committed, FetchEnd, Input, Limits, Order, Output, Role, Setup, Swarm, Via};
 use peas_core::transport::{FrameReader, Incoming, LinkReader};
 use peas_core::unit::{Geometry, PeaId, PeerId, PieceSet, RequestId, Span, Time};
@@ -11,9 +11,10 @@ use peas_core::wire::frame::{self, FrameHead, FrameKind, HEAD_BYTES, Stage};
 use peas_core::wire::{Hello, MemberRecord, Message, codec};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 
 /// By name.
-pub const ALL: [(&str, fn(&[u8]) -> bool); 10] = [
+pub const ALL: [(&str, fn(&[u8]) -> bool); 11] = [
     ("frame", frame_head),
     ("message", message),
     ("link", link),
@@ -24,6 +25,7 @@ pub const ALL: [(&str, fn(&[u8]) -> bool); 10] = [
     ("owner_record", owner_record),
     ("addr_filter", addr_filter),
     ("span_proof", span_proof),
+    ("http_origin", http_origin),
 ];
 
 /// A frame whole in memory: a head that is taken is written the same, and a body that is taken is encoded the same.
@@ -438,4 +440,52 @@ pub fn span_proof(data: &[u8]) -> bool {
     bytes[at] ^= 1 << (tape.byte() & 7);
     assert!(verifier.block(block, &bytes).is_err(), "a wrong byte passed");
     changed
+}
+
+/// A folder of three files for web servers to have, 5,000 bytes in all.
+fn web_content() -> Arc<TrustedManifest> {
+    static MADE: OnceLock<Arc<TrustedManifest>> = OnceLock::new();
+    let make = || {
+        let geometry = Geometry::new(5000, 65_536).expect("a content");
+        let content = vec![7; 5000];
+        let piece = geometry.piece(0).expect("there is one");
+        let mut offset = 0;
+        let entries = [("a", 1000), ("b c", 3000), ("d", 1000)].map(|(path, bytes)| {
+            let kind = EntryKind::File { offset, bytes, executable: false, hash: file_hash(&content[..bytes as usize]) };
+            offset += bytes;
+            FileEntry { path: path.into(), kind }
+        });
+        let builder = Builder {
+            name: "content".into(),
+            geometry,
+            single_file: false,
+            entries: entries.to_vec(),
+            piece_cvs: vec![piece_cv(&geometry, piece, &content)],
+            owners: vec![],
+            web: vec![],
+            channel: String::new(),
+            release: 0,
+            created_unix_s: 0,
+            expires_unix_s: 0,
+        };
+        let pea = builder.build(&[]).expect("a pea");
+        Arc::new(Manifest::decode_trusted(&pea, &Trust::File, &TrustContext::default()).expect("it is right"))
+    };
+    MADE.get_or_init(make).clone()
+}
+
+/// What a web server says on its connections, a byte 0xFF between them; the first byte says what is asked for. It gets no more bytes
+/// taken than were asked for, is connected to no more often than files and redirections explain, and leads nowhere that is forbidden.
+pub fn http_origin(data: &[u8]) -> bool {
+    let Some((&ask, says)) = data.split_first() else { return false };
+    let start = u64::from(ask % 16) * 300;
+    let range = start..(start + 1 + u64::from(ask / 16) * 320).min(5000);
+    let says: Vec<Vec<u8>> = says.split(|&byte| byte == 0xFF).map(<[u8]>::to_vec).collect();
+    let redirected = says.iter().any(|says| says.starts_with(b"HTTP/1.1 30"));
+    let end = fuzzing::http_origin(web_content(), "http://here.example/base", range.clone(), says);
+    assert!(end.bytes <= range.end - range.start, "more than was asked for");
+    assert!(!end.whole || end.bytes == range.end - range.start, "whole with less than was asked for");
+    // Each of two tries: three files, each once more on a new connection when the last one was closed, five redirections.
+    assert!(end.connections <= 2 * 3 * 2 * 6, "{} connections", end.connections);
+    end.whole && redirected
 }

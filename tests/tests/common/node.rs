@@ -29,14 +29,25 @@ impl Node {
         Self::start("install", made, place, options, "")
     }
 
+    /// An origin built with the tests, into which this bug is planted (`peas-core`'s feature `planted`).
+    #[cfg(feature = "planted")]
+    pub fn seed_with_bug(made: &Made, options: &[&str], bug: &str) -> Self {
+        Self::run(env!("CARGO_BIN_EXE_peas-node").into(), "seed", made, &made.source, options, &format!("export PEAS_PLANTED={bug};"))
+    }
+
     fn start(verb: &str, made: &Made, place: &Path, options: &[&str], ulimits: &str) -> Self {
+        Self::run(program(), verb, made, place, options, ulimits)
+    }
+
+    /// `before`: words of the shell.
+    fn run(program: std::ffi::OsString, verb: &str, made: &Made, place: &Path, options: &[&str], before: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pea = dir.path().join("content.peas");
         std::fs::write(&pea, made.pea.with_owner_hints(&[])).unwrap();
         let mut child = Command::new("sh")
             .arg("-c")
-            .arg(format!("{ulimits} exec \"$0\" \"$@\""))
-            .arg(program())
+            .arg(format!("{before} exec \"$0\" \"$@\""))
+            .arg(program)
             .arg(verb)
             .args([pea.as_path(), place])
             .args(options)
