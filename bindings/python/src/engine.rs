@@ -3,7 +3,7 @@
 use crate::errors;
 use crate::job::{Goal, RawJob};
 use crate::pea::RawPea;
-use peas_core::config::{EngineConfig, InstallOptions, Scope, SeedOptions, SeedPolicy};
+use peas_core::config::{Credentials, EngineConfig, InstallOptions, Scope, SeedOptions, SeedPolicy, WebPolicy};
 use peas_core::{Engine, Error};
 use pyo3::prelude::*;
 use std::mem::ManuallyDrop;
@@ -21,7 +21,7 @@ pub struct RawEngine {
 #[pymethods]
 impl RawEngine {
     #[new]
-    #[pyo3(signature = (listen, no_listen, identity, upload, download, threads, disk_threads, plain, scope, state_dir))]
+    #[pyo3(signature = (listen, no_listen, identity, upload, download, threads, disk_threads, plain, scope, web_authorities, state_dir))]
     #[allow(clippy::too_many_arguments, reason = "the package is the only caller, and it names every one of them")]
     fn new(
         py: Python<'_>,
@@ -34,6 +34,7 @@ impl RawEngine {
         disk_threads: usize,
         plain: bool,
         scope: &str,
+        web_authorities: Vec<Vec<u8>>,
         state_dir: Option<PathBuf>,
     ) -> PyResult<RawEngine> {
         let config = EngineConfig {
@@ -46,8 +47,8 @@ impl RawEngine {
             disk_threads,
             plain,
             scope: scope_of(py, scope)?,
+            web_authorities,
             state_dir,
-            ..EngineConfig::default()
         };
         let engine = py.detach(|| Engine::new(config)).map_err(|error| errors::to_python(py, &error))?;
         Ok(RawEngine { engine: ManuallyDrop::new(engine), pid: std::process::id() })
@@ -65,7 +66,7 @@ impl RawEngine {
         self.engine.listen_addr().map(|addr| addr.to_string())
     }
 
-    #[pyo3(signature = (pea, dest, peers, seed, seed_value, region, paused, chance))]
+    #[pyo3(signature = (pea, dest, peers, seed, seed_value, from_web, secret, certificate, region, paused, chance))]
     #[allow(clippy::too_many_arguments, reason = "the package is the only caller, and it names every one of them")]
     fn install(
         &self,
@@ -75,18 +76,23 @@ impl RawEngine {
         peers: Vec<String>,
         seed: &str,
         seed_value: f64,
+        from_web: &str,
+        secret: Option<[u8; 32]>,
+        certificate: Option<Vec<u8>>,
         region: u32,
         paused: bool,
         chance: Option<u64>,
     ) -> PyResult<RawJob> {
         let seed = policy(py, seed, seed_value)?;
-        let options = InstallOptions { peers: addresses(py, &peers)?, seed, region, paused, chance, ..InstallOptions::default() };
+        let (web, credentials) = (web_policy(py, from_web)?, Credentials { secret, certificate });
+        let peers = addresses(py, &peers)?;
+        let options = InstallOptions { peers, seed, web, credentials, region, paused, chance, ..InstallOptions::default() };
         let engine = self.here(py)?;
         let session = py.detach(|| engine.install(pea.manifest.clone(), &dest, options));
         self.job(py, session, Goal::Install)
     }
 
-    #[pyo3(signature = (pea, source, peers, origin, check_first, region, chance))]
+    #[pyo3(signature = (pea, source, peers, origin, check_first, secret, certificate, region, chance))]
     #[allow(clippy::too_many_arguments, reason = "the package is the only caller, and it names every one of them")]
     fn share(
         &self,
@@ -96,10 +102,13 @@ impl RawEngine {
         peers: Vec<String>,
         origin: bool,
         check_first: bool,
+        secret: Option<[u8; 32]>,
+        certificate: Option<Vec<u8>>,
         region: u32,
         chance: Option<u64>,
     ) -> PyResult<RawJob> {
-        let options = SeedOptions { peers: addresses(py, &peers)?, origin, check_first, region, chance, ..SeedOptions::default() };
+        let (peers, credentials) = (addresses(py, &peers)?, Credentials { secret, certificate });
+        let options = SeedOptions { peers, origin, credentials, check_first, region, chance, ..SeedOptions::default() };
         let engine = self.here(py)?;
         let session = py.detach(|| engine.seed(pea.manifest.clone(), &source, options));
         self.job(py, session, Goal::Share)
@@ -160,6 +169,15 @@ fn scope_of(py: Python<'_>, name: &str) -> PyResult<Scope> {
         "public" => Ok(Scope::Public),
         "any" => Ok(Scope::Any),
         other => Err(errors::misuse(py, format!("scope {other:?}: expected auto, public or any"))),
+    }
+}
+
+fn web_policy(py: Python<'_>, name: &str) -> PyResult<WebPolicy> {
+    match name {
+        "starved" => Ok(WebPolicy::WhenStarved),
+        "always" => Ok(WebPolicy::Always),
+        "never" => Ok(WebPolicy::Never),
+        other => Err(errors::misuse(py, format!("from_web {other:?}: expected starved, always or never"))),
     }
 }
 

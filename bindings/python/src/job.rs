@@ -24,7 +24,8 @@ pub enum Goal {
 type Fact = (&'static str, u64, String);
 
 /// The numbers of a `Progress`, in the order of the Python class.
-type Numbers = ((u8, Option<&'static str>, u32, u32, u64, u64, u64), (u64, u64, u64, u64, u64, u64), (Option<f64>, u32, u32, u32, bool));
+type Numbers =
+    ((u8, Option<&'static str>, u32, u32, u64, u64, u64), (u64, u64, u64, u64, u64, u64, u64), (Option<f64>, u32, u32, u32, u32, bool));
 
 /// A session. Dropping it cancels the session; the package keeps it as long as it runs.
 #[pyclass(frozen, name = "Job", module = "peas._peas")]
@@ -305,8 +306,16 @@ fn numbers(p: &Progress) -> Numbers {
     };
     (
         (state, p.paused.map(pause_name), p.pieces_done, p.pieces_total, p.bytes_done, p.bytes_total, p.bytes_reused),
-        (p.bytes_from_origin, p.bytes_from_peers, p.bytes_wasted, p.bytes_sent, p.receive_bytes_per_s, p.send_bytes_per_s),
-        (p.remaining_s, p.peers, p.members, p.pieces_unavailable, p.origin_linked),
+        (
+            p.bytes_from_origin,
+            p.bytes_from_peers,
+            p.bytes_from_web,
+            p.bytes_wasted,
+            p.bytes_sent,
+            p.receive_bytes_per_s,
+            p.send_bytes_per_s,
+        ),
+        (p.remaining_s, p.peers, p.web_sources, p.members, p.pieces_unavailable, p.origin_linked),
     )
 }
 

@@ -22,6 +22,7 @@ fn _peas(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<job::RawJob>()?;
     module.add_class::<job::Watch>()?;
     module.add_class::<pea::RawPea>()?;
+    module.add_function(wrap_pyfunction!(work::admit, module)?)?;
     module.add_function(wrap_pyfunction!(work::create, module)?)?;
     module.add_function(wrap_pyfunction!(work::read_pea, module)?)?;
     module.add_function(wrap_pyfunction!(work::verify, module)?)?;

@@ -1,6 +1,7 @@
 //! A pea whose trust was asked and given, as Python holds it.
 
 use crate::errors;
+use peas_core::config::Access;
 use peas_core::manifest::{EntryKind, TrustContext};
 use peas_core::unit::PeaId;
 use peas_core::{Manifest, Trust, TrustedManifest};
@@ -89,6 +90,16 @@ impl RawPea {
         self.manifest.web().to_vec()
     }
 
+    /// Who may join: "open", "secret", or "members" and their authority's public key in hexadecimal.
+    #[getter]
+    fn access(&self) -> (&'static str, Option<String>) {
+        match self.manifest.access() {
+            Access::Open => ("open", None),
+            Access::Secret => ("secret", None),
+            Access::Members { authority } => ("members", Some(hex(&authority))),
+        }
+    }
+
     /// (channel, release).
     #[getter]
     fn release(&self) -> (&str, u64) {
@@ -122,7 +133,7 @@ fn entry_of((path, kind): (String, &EntryKind)) -> Entry {
     }
 }
 
-fn pea_id(py: Python<'_>, text: &str) -> PyResult<PeaId> {
+pub(crate) fn pea_id(py: Python<'_>, text: &str) -> PyResult<PeaId> {
     text.parse().map_err(|error| errors::misuse(py, format!("{text:?} is no content id: {error}")))
 }
 

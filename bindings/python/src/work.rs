@@ -1,9 +1,10 @@
-//! Work that ends by itself: hashing a folder into a pea, hashing an installation against one. It runs on a thread of its
+//! Work that ends by itself: hashing a folder into a pea, hashing an installation against one, signing. What takes long runs on a thread of its
 //! own; the calling thread looks every 100 ms for Ctrl-C and tells the caller's function how far it is.
 
 use crate::errors;
-use crate::pea::RawPea;
-use peas_core::config::{CreateOptions, Owner};
+use crate::pea::{RawPea, pea_id};
+use peas_core::config::{Access, CreateOptions, Owner};
+use peas_core::manifest::{Certificate, Roles};
 use peas_core::session::{self, Verified};
 use peas_core::{Error, TrustedManifest};
 use pyo3::prelude::*;
@@ -33,7 +34,7 @@ impl Gauge {
 
 /// Hashes `source`, writes the pea to `path`.
 #[pyfunction]
-#[pyo3(signature = (source, path, name, piece_bytes, owners, web, channel, release, expires_unix_s, sign_with, threads, on_bytes))]
+#[pyo3(signature = (source, path, name, piece_bytes, owners, web, access, authority, channel, release, expires_unix_s, sign_with, threads, on_bytes))]
 #[allow(clippy::too_many_arguments, reason = "the package is the only caller, and it names every one of them")]
 pub fn create(
     py: Python<'_>,
@@ -43,6 +44,8 @@ pub fn create(
     piece_bytes: Option<u32>,
     owners: Vec<(String, Option<String>)>,
     web: Vec<String>,
+    access: &str,
+    authority: Option<[u8; 32]>,
     channel: String,
     release: u64,
     expires_unix_s: u64,
@@ -51,8 +54,8 @@ pub fn create(
     on_bytes: Option<Py<PyAny>>,
 ) -> PyResult<RawPea> {
     let owners = owners.into_iter().map(|owner| owner_of(py, owner)).collect::<PyResult<Vec<Owner>>>()?;
-    let options =
-        CreateOptions { name, piece_bytes, owners, web, channel, release, expires_unix_s, sign_with, threads, ..CreateOptions::default() };
+    let access = access_of(py, access, authority)?;
+    let options = CreateOptions { name, piece_bytes, owners, web, access, channel, release, expires_unix_s, sign_with, threads };
     attended(py, on_bytes, move |gauge| create_and_write(&source, &path, &options, gauge)).map(RawPea::from)
 }
 
@@ -64,6 +67,25 @@ pub fn verify(py: Python<'_>, pea: &RawPea, place: PathBuf, on_bytes: Option<Py<
     let found = attended(py, on_bytes, move |gauge| session::verify(&manifest, &place, &|done, total| gauge.on_bytes(done, total)))?;
     let Verified { pieces_good, pieces_bad, bad_files } = found;
     Ok((pieces_good, pieces_bad, bad_files))
+}
+
+/// An authority's word that a key may take part: the certificate.
+#[pyfunction]
+#[pyo3(signature = (authority, peer, roles, content, not_before_unix_s, not_after_unix_s))]
+pub fn admit(
+    py: Python<'_>,
+    authority: [u8; 32],
+    peer: &str,
+    roles: Vec<String>,
+    content: Option<&str>,
+    not_before_unix_s: u64,
+    not_after_unix_s: u64,
+) -> PyResult<Vec<u8>> {
+    let peer = peer.parse().map_err(|error| errors::misuse(py, format!("peer {peer:?}: {error}")))?;
+    let content = content.map(|text| pea_id(py, text)).transpose()?;
+    let roles = roles.iter().map(|name| role_of(py, name)).collect::<PyResult<Vec<Roles>>>()?;
+    let roles = roles.into_iter().reduce(Roles::and).unwrap_or(Roles::ALL);
+    Ok(Certificate { peer, content, roles, not_before_unix_s, not_after_unix_s }.issue(&authority))
 }
 
 /// Reads a pea file, at most the size that a pea may have.
@@ -115,6 +137,26 @@ fn look_around(py: Python<'_>, gauge: &Gauge, on_bytes: Option<&Py<PyAny>>) -> P
     match on_bytes {
         Some(function) => function.call1(py, (gauge.done.load(Relaxed), gauge.total.load(Relaxed))).map(drop),
         None => Ok(()),
+    }
+}
+
+fn access_of(py: Python<'_>, name: &str, authority: Option<[u8; 32]>) -> PyResult<Access> {
+    match (name, authority) {
+        ("open", None) => Ok(Access::Open),
+        ("secret", None) => Ok(Access::Secret),
+        ("members", Some(authority)) => Ok(Access::Members { authority }),
+        ("members", None) => Err(errors::misuse(py, "access 'members' needs their authority's public key".to_owned())),
+        ("open" | "secret", Some(_)) => Err(errors::misuse(py, format!("access {name:?} has no authority: it goes with 'members'"))),
+        _ => Err(errors::misuse(py, format!("access {name:?}: expected open, secret or members"))),
+    }
+}
+
+fn role_of(py: Python<'_>, name: &str) -> PyResult<Roles> {
+    match name {
+        "seed" => Ok(Roles::SEED),
+        "fetch" => Ok(Roles::FETCH),
+        "relay" => Ok(Roles::RELAY),
+        other => Err(errors::misuse(py, format!("role {other:?}: expected seed, fetch or relay"))),
     }
 }
 

@@ -25,7 +25,7 @@ class Published:
     job: peas.Job
 
 
-def local_engine(**options: str) -> peas.Engine:
+def local_engine(**options: object) -> peas.Engine:
     """An engine that stays on this machine."""
     return peas.Engine(listen="127.0.0.1:0", scope="any", **options)  # type: ignore[arg-type]
 

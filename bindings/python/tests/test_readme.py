@@ -29,13 +29,14 @@ def test_the_quickstart_is_short_and_works(tmp_path: Path) -> None:
     assert (tmp_path / "copy.bin").read_bytes() == (tmp_path / "base.bin").read_bytes()
 
 
-@pytest.mark.parametrize("example", OTHERS, ids=["asyncio", "progress bars"])
+@pytest.mark.parametrize("example", OTHERS, ids=["asyncio", "progress bars", "members"])
 def test_the_other_examples_work(example: str, content: Path, tmp_path: Path) -> None:
     with local_engine() as engine:
         peas.create(content, tmp_path / "base.peas", engine=engine)
         engine.share(tmp_path / "base.peas", content)
+        (tmp_path / "base.bin").write_bytes(content.read_bytes())
         run(example, tmp_path)
     installed = re.findall(r'"(\w+\.bin)"', example)
-    assert installed
+    assert len(installed) > installed.count("base.bin")
     for name in installed:
         assert (tmp_path / name).read_bytes() == content.read_bytes()

@@ -8,7 +8,7 @@ with peas.Engine(upload_limit="20M") as engine:
         print(p.bytes_done, p.rate_received, p.peers)
 """
 
-from peas._engine import Engine, create, describe, install, verify
+from peas._engine import Engine, admit, create, describe, install, verify
 from peas._errors import (
     BusyError,
     CancelledError,
@@ -58,6 +58,7 @@ __all__ = [
     "Verified",
     "WaitTimeoutError",
     "__version__",
+    "admit",
     "create",
     "describe",
     "install",

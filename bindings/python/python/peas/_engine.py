@@ -10,12 +10,26 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import final
+from typing import Literal, final
 
 from peas import _peas
 from peas._errors import ClosedError, InvalidError
 from peas._job import Job
-from peas._values import Description, Entry, Owner, Progress, Rate, State, Trust, Verified, owner, quantity, share_policy
+from peas._values import (
+    Description,
+    Entry,
+    Owner,
+    Progress,
+    Rate,
+    State,
+    Trust,
+    Verified,
+    duration,
+    key,
+    owner,
+    quantity,
+    share_policy,
+)
 
 Path = str | os.PathLike[str]
 Pea = bytes | str | os.PathLike[str]
@@ -23,7 +37,12 @@ Pea = bytes | str | os.PathLike[str]
 OnBytes = Callable[[int, int], object]
 """Called now and then with (bytes done, bytes total), on the thread that made the call."""
 
+Access = Literal["open", "secret", "members"]
+FromWeb = Literal["starved", "always", "never"]
+Role = Literal["seed", "fetch", "relay"]
+
 _CLOSE_S = 3.0
+_SLOW_CLOCK_S = 300
 
 
 @final
@@ -35,7 +54,9 @@ class Engine:
     ``listen``: where links are accepted, ``"IP:PORT"``; True: an unused port; False: nowhere. ``identity``: 32 secret bytes;
     without them a new one. ``scope``: which addresses learnt from peers are dialled: ``"auto"``, ``"public"``, ``"any"``.
     ``plain``: payload in clear between peers that both say so (it is verified either way). ``threads``, ``disk_threads``: 0
-    is a good choice. ``state_dir``: where rollback protection and remembered peers live.
+    is a good choice. ``web_authorities``: certificates (DER; ``ssl.PEM_cert_to_DER_cert`` makes it of PEM) of authorities that
+    web servers may be certified by, besides those that browsers trust. ``state_dir``: where rollback protection and
+    remembered peers live.
     """
 
     def __init__(
@@ -49,14 +70,23 @@ class Engine:
         plain: bool = False,
         threads: int = 0,
         disk_threads: int = 0,
+        web_authorities: Sequence[bytes] = (),
         state_dir: Path | None = None,
     ) -> None:
-        if identity is not None and len(identity) != 32:
-            raise InvalidError(f"identity: expected 32 bytes, got {len(identity)}")
+        secret = key(identity, "identity")
         self._limits = quantity(upload_limit, "upload_limit"), quantity(download_limit, "download_limit")
         address = listen if isinstance(listen, str) else None
         self._raw = _peas.Engine(
-            address, listen is False, identity, *self._limits, threads, disk_threads, plain, scope, state_dir
+            address,
+            listen is False,
+            secret,
+            *self._limits,
+            threads,
+            disk_threads,
+            plain,
+            scope,
+            list(web_authorities),
+            state_dir,
         )
         # At the end of the process, too: the threads must be gone before the interpreter is.
         self._jobs: set[Job] = set()
@@ -93,6 +123,9 @@ class Engine:
         trust: Trust | str,
         peers: Sequence[str] = (),
         share: bool | str = False,
+        from_web: FromWeb = "starved",
+        secret: bytes | None = None,
+        certificate: bytes | None = None,
         upload_limit: Rate = 0,
         download_limit: Rate = 0,
         region: int = 0,
@@ -103,12 +136,15 @@ class Engine:
 
         ``trust``: ``"file"`` (whoever gave me the file answers for it), a content id, or a :class:`Trust` with keys.
         ``share``: how long to serve afterwards: False (until pieces that nobody else has are passed on), True (for ever), a
-        time such as ``"10m"``, a ratio such as ``"1.5x"``. Nothing appears under its final name before all is verified and
-        durable.
+        time such as ``"10m"``, a ratio such as ``"1.5x"``. ``from_web``: when the web servers that the pea names are asked:
+        ``"starved"`` (while peers bring next to nothing), ``"always"``, ``"never"``. ``secret``, ``certificate``: what lets us
+        into a swarm that is not open (see :func:`create`, :func:`admit`); :class:`InvalidError` without. Nothing appears under
+        its final name before all is verified and durable.
         """
         seed, value = share_policy(share)
         rates = quantity(upload_limit, "upload_limit"), quantity(download_limit, "download_limit")
-        job = self._raw.install(_load(pea, trust), dest, list(peers), seed, value, region, paused, chance)
+        pass_in = key(secret, "secret"), certificate
+        job = self._raw.install(_load(pea, trust), dest, list(peers), seed, value, from_web, *pass_in, region, paused, chance)
         return self._keep(Job(job), *rates)
 
     def share(
@@ -120,6 +156,8 @@ class Engine:
         peers: Sequence[str] = (),
         origin: bool = True,
         check_first: bool = False,
+        secret: bytes | None = None,
+        certificate: bytes | None = None,
         upload_limit: Rate = 0,
         download_limit: Rate = 0,
         region: int = 0,
@@ -128,10 +166,11 @@ class Engine:
         """Serves what lies at ``source``, which must be what the pea says. Returns at once; goes on until cancelled.
 
         ``origin``: hand out each piece once before serving like anybody else. ``check_first``: hash everything before the
-        first byte is served, instead of each piece when it is first read.
+        first byte is served, instead of each piece when it is first read. ``secret``, ``certificate``: as in :meth:`install`.
         """
         rates = quantity(upload_limit, "upload_limit"), quantity(download_limit, "download_limit")
-        job = self._raw.share(_load(pea, trust), source, list(peers), origin, check_first, region, chance)
+        pass_in = key(secret, "secret"), certificate
+        job = self._raw.share(_load(pea, trust), source, list(peers), origin, check_first, *pass_in, region, chance)
         return self._keep(Job(job), *rates)
 
     def close(self, timeout: float = _CLOSE_S) -> bool:
@@ -169,6 +208,8 @@ def create(
     engine: Engine | None = None,
     owners: Sequence[str] = (),
     web: Sequence[str] = (),
+    access: Access = "open",
+    authority: bytes | None = None,
     name: str | None = None,
     piece_size: int | str | None = None,
     channel: str = "",
@@ -182,16 +223,46 @@ def create(
 
     ``owners``: where the content will be served: ``HOST:PORT``, or ``PEER@HOST:PORT`` with the server's key. With ``engine``,
     owners without a key get the engine's, and without any owner the engine's own address is taken if it names a host.
-    ``expires``: seconds since 1970; 0: never. ``sign_with``: Ed25519 secrets of 32 bytes. Blocks; Ctrl-C stops it.
+    ``web``: HTTP(S) addresses of the same file or tree, on servers with byte ranges. ``access``: who may join: ``"open"``;
+    ``"secret"``: whoever has a secret that does not travel with the pea; ``"members"``: whose key has a certificate of
+    ``authority`` (its public key, 32 bytes; :func:`admit`). ``expires``: seconds since 1970; 0: never. ``sign_with``: Ed25519
+    secrets of 32 bytes. Blocks; Ctrl-C stops it.
     """
     places = [owner(text) for text in owners] or _place_of(engine)
     if engine is not None:
         places = [(addr, peer or engine.peer_id) for addr, peer in places]
     piece_bytes = None if piece_size is None else quantity(piece_size, "piece_size")
     made = _peas.create(
-        source, pea, name, piece_bytes, places, list(web), channel, release, expires, list(sign_with), threads, on_bytes
+        source,
+        pea,
+        name,
+        piece_bytes,
+        places,
+        list(web),
+        access,
+        key(authority, "authority"),
+        channel,
+        release,
+        expires,
+        list(sign_with),
+        threads,
+        on_bytes,
     )
     return _described(made)
+
+
+def admit(authority: bytes, peer: str, *, valid: str = "30d", roles: Sequence[Role] = (), content: str | None = None) -> bytes:
+    """An authority's word that a key may join its swarms: the certificate, to be given to ``certificate=``. No secret.
+
+    ``authority``: its secret, 32 bytes. ``peer``: the member's :attr:`Engine.peer_id`. ``valid``: how long from now (and five
+    minutes back, for slow clocks). ``roles``: of ``"seed"`` (serve as an origin), ``"fetch"``, ``"relay"`` (pass on);
+    none: all. ``content``: only this content id; None: all peas that name the authority.
+    """
+    secret = key(authority, "authority")
+    if secret is None:
+        raise InvalidError("authority: expected 32 bytes")
+    now = int(time.time())
+    return bytes(_peas.admit(secret, peer, list(roles), content, now - _SLOW_CLOCK_S, now + int(duration(valid))))
 
 
 def install(
@@ -249,6 +320,7 @@ def _described(raw: _peas.Pea) -> Description:
     bytes_total, piece_bytes, pieces = raw.sizes
     channel, release = raw.release
     created, expires = raw.times
+    access, authority = raw.access
     return Description(
         id=raw.id,
         name=raw.name,
@@ -263,6 +335,8 @@ def _described(raw: _peas.Pea) -> Description:
         release=release,
         created=created,
         expires=expires,
+        access=access,
+        authority=authority,
         key_ids=tuple(raw.key_ids),
     )
 

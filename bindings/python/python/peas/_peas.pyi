@@ -7,7 +7,7 @@ from typing import Literal, final
 _Path = str | os.PathLike[str]
 _OnBytes = Callable[[int, int], object] | None
 
-__all__ = ["Engine", "Job", "Pea", "Watch", "__version__", "command", "create", "read_pea", "verify"]
+__all__ = ["Engine", "Job", "Pea", "Watch", "__version__", "admit", "command", "create", "read_pea", "verify"]
 
 __version__: str
 
@@ -38,6 +38,8 @@ class Pea:
     @property
     def web(self) -> list[str]: ...
     @property
+    def access(self) -> tuple[Literal["open", "secret", "members"], str | None]: ...
+    @property
     def release(self) -> tuple[str, int]: ...
     @property
     def times(self) -> tuple[int, int]: ...
@@ -54,8 +56,8 @@ class Job:
         self,
     ) -> tuple[
         tuple[int, str | None, int, int, int, int, int],
-        tuple[int, int, int, int, int, int],
-        tuple[float | None, int, int, int, bool],
+        tuple[int, int, int, int, int, int, int],
+        tuple[float | None, int, int, int, int, bool],
     ]: ...
     def try_event(self) -> tuple[str, int, str] | None: ...
     def wait(self, timeout_s: float | None) -> bool: ...
@@ -84,6 +86,7 @@ class Engine:
         disk_threads: int,
         plain: bool,
         scope: str,
+        web_authorities: list[bytes],
         state_dir: _Path | None,
     ) -> Engine: ...
     @property
@@ -97,17 +100,37 @@ class Engine:
         peers: list[str],
         seed: str,
         seed_value: float,
+        from_web: str,
+        secret: bytes | None,
+        certificate: bytes | None,
         region: int,
         paused: bool,
         chance: int | None,
     ) -> Job: ...
     def share(
-        self, pea: Pea, source: _Path, peers: list[str], origin: bool, check_first: bool, region: int, chance: int | None
+        self,
+        pea: Pea,
+        source: _Path,
+        peers: list[str],
+        origin: bool,
+        check_first: bool,
+        secret: bytes | None,
+        certificate: bytes | None,
+        region: int,
+        chance: int | None,
     ) -> Job: ...
     def set_limits(self, upload: int, download: int) -> None: ...
     def limits(self) -> tuple[int, int]: ...
     def close(self, timeout_s: float) -> bool: ...
 
+def admit(
+    authority: bytes,
+    peer: str,
+    roles: list[str],
+    content: str | None,
+    not_before_unix_s: int,
+    not_after_unix_s: int,
+) -> bytes: ...
 def create(
     source: _Path,
     path: _Path,
@@ -115,6 +138,8 @@ def create(
     piece_bytes: int | None,
     owners: list[tuple[str, str | None]],
     web: list[str],
+    access: str,
+    authority: bytes | None,
     channel: str,
     release: int,
     expires_unix_s: int,

@@ -39,6 +39,8 @@ class Progress:
     """Found on this machine: resumed, or taken from files that were there."""
     bytes_from_origin: int
     bytes_from_peers: int
+    bytes_from_web: int
+    """Received from web servers that the pea names."""
     bytes_wasted: int
     bytes_sent: int
     rate_received: int
@@ -47,6 +49,8 @@ class Progress:
     remaining: float | None
     """Seconds to go at this rate."""
     peers: int
+    web_sources: int
+    """Web servers that are asked, or stand ready."""
     members: int
     pieces_unavailable: int
     origin_linked: bool
@@ -105,6 +109,10 @@ class Description:
     """Seconds since 1970."""
     expires: int
     """Seconds since 1970; 0: never."""
+    access: Literal["open", "secret", "members"]
+    """Who may join the swarm."""
+    authority: str | None
+    """Whose certificates admit members: a public key in hexadecimal."""
     key_ids: tuple[str, ...]
     """First eight bytes of the BLAKE3 of each key that is said to have signed. Unchecked: ``trust=`` checks."""
 
@@ -168,6 +176,14 @@ class Trust:
         if re.fullmatch("[0-9a-fA-F]{64}", text):
             return cls.pin(text)
         raise InvalidError(f"trust {text!r}: expected 'file', a content id (64 hexadecimal digits) or a peas.Trust")
+
+
+def key(value: bytes | None, what: str) -> bytes | None:
+    """A secret or a public key: 32 bytes. The message never repeats it."""
+    if value is not None and (not isinstance(value, bytes) or len(value) != 32):
+        found = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
+        raise InvalidError(f"{what}: expected 32 bytes, got {found}")
+    return value
 
 
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?(?:/s)?\s*", re.IGNORECASE)
