@@ -30,7 +30,7 @@ from trial import kills_and_refresh
 
 METHODS = ("peas", "pg_basebackup")
 ROOM = 0.5
-"""Share of the primary's link that copying may take: the answers to pgbench need up to 40 % of it."""
+"""Share of the primary's link that copying may take: pgbench's answers need it, too."""
 
 
 @dataclass
@@ -147,7 +147,9 @@ def under_load(args: argparse.Namespace, method: str) -> Outcome:
         wait_all(children, PATIENCE_S)
         until("all stream", cluster.streaming, 120, 0.2)
         cluster.check()
-    say(f"  {tps:.0f} of {alone_tps:.0f} transactions/s, 99 % below {p99_ms:.0f} ms instead of {alone_p99_ms:.0f}, {ended - begun:.1f} s")
+    say(
+        f"  {tps:.0f} of {alone_tps:.0f} transactions/s, 99 % below {p99_ms:.0f} ms instead of {alone_p99_ms:.0f}, {ended - begun:.1f} s"
+    )
     return Outcome(
         f"load:{method}",
         args.load_standbys,
@@ -177,12 +179,25 @@ def report(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
     loaded = [o for o in outcomes if o.tps]
     if loaded:
         names = {"load:peas": "peas", "load:pg_basebackup": f"{args.load_standbys} x pg_basebackup"}
-        print(f"\npgbench (reads and writes, 4 clients on another host) just before {args.load_standbys} standbys are made, and meanwhile.")
-        print(f"Copying is held to {ROOM:.0%} of the primary's link. The primary has one core for itself, its publisher of peas included,")
+        print(
+            f"\npgbench (reads and writes, 4 clients on another host) just before {args.load_standbys} standbys are made, and meanwhile."
+        )
+        print(
+            f"Copying is held to {ROOM:.0%} of the primary's link. The primary has one core for itself, its publisher of peas included,"
+        )
         print("all other hosts share the other one:\n")
-        header = ["meanwhile", "transactions/s before", "meanwhile", "share", "ms for 99 % before", "meanwhile", "s until the data is there"]
+        header = [
+            "meanwhile",
+            "transactions/s before",
+            "meanwhile",
+            "share",
+            "ms for 99 % before",
+            "meanwhile",
+            "s until the data is there",
+        ]
         felt = [
-            (names[o.method], o.alone_tps, o.tps, f"{o.tps / o.alone_tps:.0%}", o.alone_p99_ms, o.p99_ms, o.seconds) for o in loaded
+            (names[o.method], o.alone_tps, o.tps, f"{o.tps / o.alone_tps:.0%}", o.alone_p99_ms, o.p99_ms, o.seconds)
+            for o in loaded
         ]
         print(table(header, felt))
     if args.svg:
