@@ -58,7 +58,8 @@ class Outcome:
 
     @property
     def copies(self) -> float:
-        return self.sent / self.copy
+        """0: not known, because no case with peas has told the size of a copy yet."""
+        return self.sent / self.copy if self.copy else 0.0
 
 
 # The two ways. Each starts everything; standbys end by themselves when their servers are up.
@@ -147,9 +148,7 @@ def under_load(args: argparse.Namespace, method: str) -> Outcome:
         wait_all(children, PATIENCE_S)
         until("all stream", cluster.streaming, 120, 0.2)
         cluster.check()
-    say(
-        f"  {tps:.0f} of {alone_tps:.0f} transactions/s, 99 % below {p99_ms:.0f} ms instead of {alone_p99_ms:.0f}, {ended - begun:.1f} s"
-    )
+    say(f"  {tps:.0f} of {alone_tps:.0f} transactions/s, 99 % below {p99_ms:.0f} ms, before {alone_p99_ms:.0f}")
     return Outcome(
         f"load:{method}",
         args.load_standbys,
@@ -179,13 +178,11 @@ def report(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
     loaded = [o for o in outcomes if o.tps]
     if loaded:
         names = {"load:peas": "peas", "load:pg_basebackup": f"{args.load_standbys} x pg_basebackup"}
+        print(f"\npgbench (reads and writes, 4 clients on another host) just before {args.load_standbys} standbys are made, and")
         print(
-            f"\npgbench (reads and writes, 4 clients on another host) just before {args.load_standbys} standbys are made, and meanwhile."
+            f"meanwhile. Copying is held to {ROOM:.0%} of the primary's link. The primary has one core for itself, its publisher"
         )
-        print(
-            f"Copying is held to {ROOM:.0%} of the primary's link. The primary has one core for itself, its publisher of peas included,"
-        )
-        print("all other hosts share the other one:\n")
+        print("of peas included; all other hosts share the other one:\n")
         header = [
             "meanwhile",
             "transactions/s before",

@@ -247,7 +247,14 @@ def create(
     return _described(made)
 
 
-def admit(authority: bytes, peer: str, *, valid: str = "30d", roles: Sequence[Literal["seed", "fetch", "relay"]] = (), content: str | None = None) -> bytes:
+def admit(
+    authority: bytes,
+    peer: str,
+    *,
+    valid: str = "30d",
+    roles: Sequence[Literal["seed", "fetch", "relay"]] = (),
+    content: str | None = None,
+) -> bytes:
     """An authority's word that a key may join its swarms: the certificate, to be given to ``certificate=``. No secret.
 
     ``authority``: its secret, 32 bytes. ``peer``: the member's :attr:`Engine.peer_id`. ``valid``: how long from now (and five
