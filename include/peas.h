@@ -629,7 +629,7 @@ PEAS_API const char *peas_status_string(int32_t status);
 /**
  * Starts an engine: its threads and its listener. Takes some milliseconds. The only thing to free, with peas_engine_close.
  *
- * Errors: PEAS_INVALID (an option; the message names it), PEAS_IO (the address cannot be listened on, or no threads or descriptors
+ * Errors: PEAS_INVALID (an option; the message names it), PEAS_NOT_FOUND (a file of web_ca), PEAS_IO (the address cannot be listened on, or no threads or descriptors
  * are left; os_code says why), PEAS_BUSY (1,024 engines in this process).
  *
  * @param options  settings of the engine, or NULL
@@ -646,8 +646,8 @@ peas_status peas_engine_new(const char *const *options,
  * Stops an engine and frees it, whatever is returned. What was verified stays on disk for the next run.
  *
  * Calls that wait in other threads return PEAS_CLOSED, and so does every later call. Waits at most timeout_ms (and 100 ms) for
- * the disk and for peers to be told; PEAS_TIMEOUT says that this was not enough and that a thread was left behind. May be
- * called from the event function, not from the wake function.
+ * the disk and for peers to be told; PEAS_TIMEOUT says that this was not enough and that a thread was left behind. After PEAS_OK the
+ * targets of its jobs are free for other engines and processes. May be called from the event function, not from the wake function.
  *
  * @param engine      the engine, or NULL for nothing to do
  * @param timeout_ms  0 to leave at once

@@ -80,12 +80,14 @@ class Proof:
         self.names = [f"server{at}" for at in range(1, args.servers + 1)]
         self.old, self.new = args.work / "monday", args.work / "tuesday"
         self.rows: list[Row] = []
+        self.done = 0.0
+        """When the last server of the round had everything: `time.monotonic()`. What is stopped afterwards is no part of it."""
 
     def round(self, lab: Lab, method: str, what: str, source: Path, work: Callable[[Lab, Path], str]) -> None:
         say(f"{method}: {what}")
         before, begun = lab.traffic("sender"), time.monotonic()
         remark = work(lab, source)
-        seconds, sent = time.monotonic() - begun, (lab.traffic("sender") - before).sent
+        seconds, sent = self.done - begun, (lab.traffic("sender") - before).sent
         expected = checksums(source)
         for name in self.names:
             if checksums(self.dest(method, name)) != expected:
@@ -110,6 +112,7 @@ class Proof:
         until("the rsync daemon", lambda: self._answers(lab, url), 10)
         argv = ["rsync", "-a", "--delete", url]
         wait_all({name: lab.start(name, *argv, f"{self.dest('rsync', name)}/") for name in self.names}, PATIENCE_S)
+        self.done = time.monotonic()
         daemon.terminate()
         daemon.wait(10)
         return ""
@@ -173,6 +176,7 @@ class Proof:
     def _until_installed(self, receivers: dict[str, subprocess.Popen[str]]) -> None:
         for name, child in receivers.items():
             until(f"{name} installs", lambda name=name, child=child: self._installed(name, child), PATIENCE_S)
+        self.done = time.monotonic()
 
     def _installed(self, name: str, child: subprocess.Popen[str]) -> bool:
         if self._said(name).read_text().endswith("\n"):

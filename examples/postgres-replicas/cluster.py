@@ -32,11 +32,13 @@ class Cluster:
     """Use it in ``with``: the hosts are there inside, and everything that runs on them ends with it."""
 
     def __init__(self, work: Path, python: str, mbit: float, standbys: int, *, apart: bool = False) -> None:
-        """`apart`: standbys disturb the primary's processor and disk as little as one machine allows, as if they had their own:
-        they run at the lowest priority, with their data in memory."""
+        """`apart`: hosts disturb each other's processors and disks as little as one machine allows, as if each had its own. The
+        primary, with everything that runs on its host, has the first core for itself; the others share the last one, standbys at
+        the lowest priority and with their data in memory. The publisher gives way to the server: it runs at the lowest priority,
+        as one would start it on a busy primary."""
         self.work, self.python = work, python
         self.standby_work = Path("/dev/shm/peas-standbys") if apart else work
-        self.standby_prefix: list[Argument] = ["nice", "-n", "19"] if apart else []
+        self.apart = apart
         self.names = [f"s{at}" for at in range(1, standbys + 1)]
         self.lab = Lab(dict.fromkeys(["primary", "app", *self.names], mbit))
         self.primary = work / "primary"
@@ -73,9 +75,17 @@ class Cluster:
 
     # Commands and questions.
 
+    def placed(self, host: str) -> list[Argument]:
+        """What puts a command onto the host's core and tells its priority."""
+        if not self.apart:
+            return []
+        core: list[Argument] = ["taskset", "-c", "0" if host == "primary" else str((os.cpu_count() or 1) - 1)]
+        return [*core, "nice", "-n", "19"] if host in self.names else core
+
     def postgres(self, host: str, program: str, *argv: str | Path, **more: Any) -> str:
         if program == "pg_ctl":
-            child = self.lab.start(host, BINARIES / program, *argv, user=USER, stdin=subprocess.DEVNULL, **more)
+            words = [*self.placed(host), BINARIES / program, *argv]
+            child = self.lab.start(host, *words, user=USER, stdin=subprocess.DEVNULL, **more)
             wait_all({f"pg_ctl on {host}": child}, 120)
             return ""
         return self.lab.run(host, BINARIES / program, *argv, user=USER, **more)
@@ -133,7 +143,7 @@ class Cluster:
         return self._tool(name, *words, "--options", self.server_options(name), *more, stderr=stderr)
 
     def _tool(self, host: str, *words: Argument, stderr: IO[str] | int | None) -> subprocess.Popen[str]:
-        prefix = [] if host == "primary" else self.standby_prefix
+        prefix = self.placed(host) + (["nice", "-n", "19"] if self.apart and host == "primary" else [])
         return self.lab.start(host, *prefix, self.python, HERE / "replicas.py", *words, user=USER, stderr=stderr)
 
     # What is true of the standbys.
@@ -186,14 +196,16 @@ class Load:
             old.unlink()
         argv: list[Argument] = [BINARIES / "pgbench", "-h", cluster.lab.address("primary"), "-U", USER, "-c", "4", "-T", "3600"]
         argv += ["--log", f"--log-prefix={self._prefix}", "postgres"]
-        self._child = cluster.lab.start("app", *argv, user=USER, stderr=subprocess.DEVNULL)
+        self._child = cluster.lab.start("app", *cluster.placed("app"), *argv, user=USER, stderr=subprocess.DEVNULL)
 
-    def end(self, begun: float, ended: float) -> tuple[float, float]:
-        """(transactions per second, latency in ms that 99 % stay below) between two moments of `time.time()`."""
-        # pgbench writes its log in blocks: it goes on until what was asked about has been written.
-        until("pgbench's log", lambda: any(at > ended for _, at in self._transactions()), 60, 0.5)
+    def end(self, moment: float) -> None:
+        """Ends it when all until this moment of `time.time()` is in its log, which it writes in blocks."""
+        until("pgbench's log", lambda: any(at > moment for _, at in self._transactions()), 60, 0.5)
         self._child.kill()
         self._child.wait(60)
+
+    def between(self, begun: float, ended: float) -> tuple[float, float]:
+        """(transactions per second, latency in ms that 99 % stay below) between two moments of `time.time()`."""
         inside = sorted(latency for latency, at in self._transactions() if begun <= at <= ended)
         if len(inside) < 100:
             raise LabError(f"{len(inside)} transactions are too few to say anything")

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use peas_core::Manifest;
+use peas_core::config::Access;
 use peas_core::manifest::EntryKind;
 use peas_core::unit::PeerId;
 use serde_json::{Value, json};
@@ -20,6 +21,11 @@ pub(crate) fn describe(pea: &Path) -> Result<String, Failure> {
     let signed_by: Vec<String> =
         manifest.signature_key_ids().iter().map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
     let files = manifest.entries().iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. })).count();
+    let (access, authority) = match manifest.access() {
+        Access::Open => ("open", None),
+        Access::Secret => ("secret", None),
+        Access::Members { authority } => ("members", Some(PeerId(authority).to_string())),
+    };
     let text = json!({
         "id": manifest.id().to_string(),
         "name": manifest.name(),
@@ -35,6 +41,8 @@ pub(crate) fn describe(pea: &Path) -> Result<String, Failure> {
         "signed_by": signed_by,
         "owners": owners,
         "web": manifest.web(),
+        "access": access,
+        "authority": authority,
         "owner_hints": manifest.owner_hints().len(),
         "files": files,
         "entries": manifest.entries().iter().take(ENTRIES_MAX).map(entry).collect::<Vec<_>>(),

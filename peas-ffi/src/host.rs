@@ -45,6 +45,9 @@ impl Host {
         let mut config = settings.engine;
         config.upload_bytes_per_s = settings.change.upload_bytes_per_s.unwrap_or(0);
         config.download_bytes_per_s = settings.change.download_bytes_per_s.unwrap_or(0);
+        for file in &settings.web_ca_files {
+            config.web_authorities.extend(crate::web_ca::read(file)?);
+        }
         let state_dir = config.state_dir.clone();
         let host = Self { engine: Engine::new(config)?, board: Arc::default(), state_dir, courier: Mutex::default() };
         host.board.lock().log = settings.change.log.flatten();

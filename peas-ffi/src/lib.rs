@@ -7,7 +7,7 @@
 //!
 //! Rooms: `capi` (what wraps an export), `types` (what crosses), `api*` (the exports), `handle` (pointer to engine), `host`
 //! (an engine in a host), `board`, `queue`, `bell`, `job` (what the host may ask), `jobs` (what runs), `options`, `values`,
-//! `settings` (what the host may say), `trust`, `describe`, `failure`, `panics`, `text`.
+//! `settings` (what the host may say), `trust`, `web_ca`, `describe`, `failure`, `panics`, `text`.
 
 #![allow(non_camel_case_types)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -34,6 +34,7 @@ mod text;
 mod trust;
 mod types;
 mod values;
+mod web_ca;
 
 pub use api::*;
 pub use api_events::*;

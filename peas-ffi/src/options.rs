@@ -125,6 +125,13 @@ pub(crate) const OPTIONS: &[Opt] = &[
         &[Engine, Share, Install, Verify],
         "Folder that remembers the highest release accepted for each set of keys and channel, so that an older one is refused (PEAS_ROLLBACK). For a job: instead of the engine's.",
     ),
+    many(
+        "web_ca",
+        "path",
+        "none",
+        &[Engine],
+        "File (PEM or DER) of certificate authorities that https servers may be certified by, besides those that browsers trust. Read by peas_engine_new; refused by builds without the feature `https`.",
+    ),
     one(
         "log",
         "off, error, warning, info or debug",
@@ -148,6 +155,20 @@ pub(crate) const OPTIONS: &[Opt] = &[
         &[Install, Share, Verify, Create],
         "Channel that the pea must be of; of a create: the channel it is for, empty by default.",
     ),
+    one(
+        "swarm_secret",
+        "64 hex digits",
+        "none",
+        &[Install, Share],
+        "What lets this peer into a swarm whose pea was made with access=secret. Ignored by others.",
+    ),
+    one(
+        "certificate",
+        "292 hex digits",
+        "none",
+        &[Install, Share],
+        "What lets this peer into a swarm whose pea was made with access=members: what its authority wrote for the engine's identity, with `peas admit`. Ignored by others.",
+    ),
     many("peer", "ADDR:PORT", "none", &[Install, Share, SetJob], "Address of a peer to try, besides those that the pea names."),
     one(
         "share",
@@ -155,6 +176,13 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "no",
         &[Install],
         "How long to go on sharing once complete: `no`, `forever`, a time (`10m`), or until sent / size reaches a ratio (`1.5x`). With `no` a job stays at most 10 s, and only if it alone holds a piece.",
+    ),
+    one(
+        "from_web",
+        "starved, always or never",
+        "starved",
+        &[Install],
+        "When to receive from the web servers that the pea names: `starved`, while peers bring next to nothing (none within reach, or less than 64 KiB/s for 4 s); `always`, beside the peers.",
     ),
     one("paused", "yes or no", "no", &[Install, SetJob], "Neither receive nor send until set to no. Links stay."),
     one(
@@ -198,6 +226,13 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "Where the content will be served, with the server's public key if known. Names are looked up by those who dial.",
     ),
     many("web", "URL", "none", &[Create], "HTTP(S) address of the content."),
+    one(
+        "access",
+        "open, secret or members:HEX",
+        "open",
+        &[Create],
+        "Who may join the swarm: whoever has the pea; who also gives a swarm_secret (any 32 random bytes, the same for all); or whose engine has an identity with a certificate of the authority with this public key (64 hex digits). Everybody else gets no answer.",
+    ),
     one(
         "release",
         "number",

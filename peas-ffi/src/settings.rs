@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) create: CreateOptions,
     /// Files that hold keys to sign with; read when the pea is made.
     pub(crate) sign_files: Vec<PathBuf>,
+    /// Files of certificate authorities; read when the engine is made.
+    pub(crate) web_ca_files: Vec<PathBuf>,
     pub(crate) trust: TrustSettings,
     pub(crate) change: Change,
 }
@@ -103,6 +105,18 @@ impl Settings {
                 self.seed.peers.push(peer);
                 self.change.peers.push(peer);
             }
+            "swarm_secret" => {
+                let secret = Some(values::key(value)?);
+                (self.install.credentials.secret, self.seed.credentials.secret) = (secret, secret);
+            }
+            "certificate" => {
+                let certificate = values::certificate(value)?;
+                self.install.credentials.certificate = Some(certificate.clone());
+                self.seed.credentials.certificate = Some(certificate);
+            }
+            "access" => self.create.access = values::access(value)?,
+            "from_web" => self.install.web = values::from_web(value)?,
+            "web_ca" => self.web_ca_files.push(PathBuf::from(not_empty(value)?)),
             "share" => self.install.seed = values::share(value)?,
             "paused" => self.change.paused = Some(values::yes_or_no(value)?),
             "memory_limit" => self.limits(|limits, bytes| limits.buffered_bytes_max = bytes, values::size(value)?.max(8 << 20)),
@@ -195,7 +209,7 @@ mod tests {
     fn every_option_is_understood() {
         for call in Call::ALL {
             for option in options::OPTIONS.iter().filter(|option| option.calls.contains(&call)) {
-                let tries = ["1", "file", "auto", "off", &"a".repeat(64), "192.0.2.1:7", "1K"];
+                let tries = ["1", "file", "auto", "off", "open", "never", &"a".repeat(64), &"a".repeat(292), "192.0.2.1:7", "1K"];
                 let known = tries.iter().any(|value| {
                     let message = read_one(call, &format!("{}={value}", option.name)).err().map_or(String::new(), |error| error.message);
                     assert!(!message.contains("a bug in peas"), "{}: {message}", option.name);
@@ -217,6 +231,24 @@ mod tests {
         assert!(install(&[&key, "threshold=0"]).is_err() && install(&[&key, "threshold=1", "threshold=1"]).is_err());
         assert_eq!(install(&[&key, &other, "threshold=2"]).map(|settings| settings.trust.keys.len()).ok(), Some(2));
         assert!(read(Call::Share, &[]).is_ok_and(|settings| settings.trust.file && settings.seed.origin));
+    }
+
+    #[test]
+    fn swarms_that_are_not_open_are_asked_for_and_entered() {
+        use peas_core::config::{Access, WebPolicy};
+        let access = |value: &str| read(Call::Create, &[format!("access={value}")]).map(|settings| settings.create.access).ok();
+        assert_eq!(access("secret"), Some(Access::Secret));
+        assert_eq!(access(&format!("members:{}", "a1".repeat(32))), Some(Access::Members { authority: [0xa1; 32] }));
+        assert!(access("members").is_none() && access("members:a1").is_none() && access("closed").is_none());
+        let mine = [format!("swarm_secret={}", "b2".repeat(32)), format!("certificate={}", "c3".repeat(146)), "trust=file".into()];
+        let install = read(Call::Install, &mine).unwrap().install.credentials;
+        let seed = read(Call::Share, &mine).unwrap().seed.credentials;
+        for credentials in [install, seed] {
+            assert_eq!((credentials.secret, credentials.certificate), (Some([0xb2; 32]), Some(vec![0xc3; 146])));
+        }
+        assert!(read(Call::Share, &["certificate=c3".into()]).is_err());
+        let web = |value: &str| read(Call::Install, &[format!("from_web={value}"), "trust=file".into()]).map(|all| all.install.web).ok();
+        assert_eq!([web("always"), web("starved"), web("x")], [Some(WebPolicy::Always), Some(WebPolicy::WhenStarved), None]);
     }
 
     /// A key in an error message would end up in logs.

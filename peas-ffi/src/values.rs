@@ -1,6 +1,7 @@
 //! What the values of options mean: numbers, sizes, rates, times, addresses, keys.
 
-use peas_core::config::{Owner, Scope, SeedPolicy};
+use peas_core::config::{Access, Owner, Scope, SeedPolicy, WebPolicy};
+use peas_core::manifest::CERTIFICATE_BYTES;
 use peas_core::unit::PeerId;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -71,6 +72,35 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, Refusal> {
 
 pub(crate) fn key(text: &str) -> Result<[u8; 32], Refusal> {
     PeerId::from_str(text).map(|id| id.0).map_err(|error| error.to_string())
+}
+
+/// What an authority wrote for a member.
+pub(crate) fn certificate(text: &str) -> Result<Vec<u8>, Refusal> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |pair: &[u8]| Some((digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?) as u8);
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+    bytes.filter(|bytes| bytes.len() == CERTIFICATE_BYTES).ok_or_else(|| format!("expected {} hexadecimal digits", 2 * CERTIFICATE_BYTES))
+}
+
+/// "open", "secret", "members:HEX".
+pub(crate) fn access(text: &str) -> Result<Access, Refusal> {
+    match text {
+        "open" => Ok(Access::Open),
+        "secret" => Ok(Access::Secret),
+        _ => match text.strip_prefix("members:") {
+            Some(authority) => Ok(Access::Members { authority: key(authority)? }),
+            None => Err("expected open, secret, or members: and 64 hexadecimal digits".into()),
+        },
+    }
+}
+
+pub(crate) fn from_web(text: &str) -> Result<WebPolicy, Refusal> {
+    match text {
+        "starved" => Ok(WebPolicy::WhenStarved),
+        "always" => Ok(WebPolicy::Always),
+        "never" => Ok(WebPolicy::Never),
+        _ => Err("expected starved, always or never".into()),
+    }
 }
 
 /// "HOST:PORT" or "KEY@HOST:PORT".

@@ -281,6 +281,50 @@ static void callbacks_may_call_back(void)
     OK(peas_engine_close(from, HANG_MS));
 }
 
+#define HEX8(digits) digits digits digits digits digits digits digits digits
+
+/* Swarms that are not open: who has no secret is told so, who has a wrong one gets nothing, who has the right one is in. */
+static void closed_swarms_are_entered_with_a_secret(void)
+{
+    static const char right[] = "swarm_secret=" HEX8("5ec2e7aa"), wrong[] = "swarm_secret=" HEX8("5ec2e7ab");
+    const char *secret[] = { "access=secret", NULL }, *with[] = { right, NULL };
+    const char *members[] = { "access=members:" HEX8("d75a9801"), NULL };
+    char peer[64], text[65536];
+    peas_job job;
+    peas_info info;
+    peas_engine *from = engine_with(NULL), *to = engine_with(NULL);
+    OK(peas_create(from, "a", "secret.peas", secret, &job, &why));
+    done(from, job);
+    CHECK(peas_describe("secret.peas", text, sizeof text, &why) > 0 && strstr(text, "\"access\":\"secret\""));
+    OK(peas_share(from, "secret.peas", "a", NULL, &job, &why));
+    CHECK(peas_wait(from, job, 60000, &why) == PEAS_INVALID && strstr(why.message, "secret"));
+    OK(peas_share(from, "secret.peas", "a", with, &job, &why));
+    done(from, job);
+    job = install_from(to, "secret.peas", "s", peer_option(from, peer), wrong);
+    CHECK(peas_wait(to, job, 1000, &why) == PEAS_TIMEOUT);
+    OK(peas_job_info(to, job, &info));
+    CHECK(info.bytes_done == 0 && info.peers == 0);
+    OK(peas_cancel(to, job));
+    job = install_from(to, "secret.peas", "s", peer, right);
+    done(to, job);
+    CHECK(same_file("a", "s"));
+
+    OK(peas_create(from, "a", "members.peas", members, &job, &why));
+    done(from, job);
+    CHECK(peas_describe("members.peas", text, sizeof text, &why) > 0 && strstr(text, "\"authority\":\"" HEX8("d75a9801") "\""));
+    job = install_from(to, "members.peas", "m", peer, right);
+    CHECK(peas_wait(to, job, 60000, &why) == PEAS_INVALID && strstr(why.message, "certificate"));
+    { const char *o[] = { "trust=file", "certificate=00", NULL };
+      CHECK(peas_install(to, "members.peas", "m", o, &job, &why) == PEAS_INVALID && strstr(why.message, "certificate")); }
+    { const char *o[] = { "web_ca=missing.pem", NULL }; peas_engine *none;
+      peas_status status = peas_engine_new(o, &none, &why);
+      CHECK(none == NULL && (status == PEAS_NOT_FOUND ? strstr(why.message, "missing.pem") : status == PEAS_INVALID ? strstr(why.message, "no https") : NULL)); }
+    { const char *o[] = { "web_ca=a", NULL }; peas_engine *none;
+      CHECK(peas_engine_new(o, &none, &why) == PEAS_INVALID && none == NULL && strstr(why.message, "web_ca")); }
+    OK(peas_engine_close(from, HANG_MS));
+    OK(peas_engine_close(to, HANG_MS));
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc == 2 && chdir(argv[1]) == 0);
@@ -288,6 +332,7 @@ int main(int argc, char **argv)
     installs_and_tells();
     pauses_cancels_resumes();
     callbacks_may_call_back();
+    closed_swarms_are_entered_with_a_secret();
     puts("all well");
     return 0;
 }

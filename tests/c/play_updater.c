@@ -116,6 +116,17 @@ static void expect(const char *text)
 
 static void press(char k) { CHECK(write(terminal, &k, 1) == 1); }
 
+/* Never above 1 ms of a frame in peas: in CPU time in no frame at all; by the clock, which also runs while other programs have the
+ * machine, in one of a hundred at most. */
+static int stays_out_of_the_way(const char *line)
+{
+    unsigned long long frames, slow;
+    double worst_ms, cpu_ms;
+    CHECK(sscanf(line, "%llu frames; inside peas at most %lf ms of a frame (CPU %lf ms), %llu frames above 1 ms", &frames, &worst_ms, &cpu_ms,
+                 &slow) == 4);
+    return cpu_ms < 1 && cpu_ms <= worst_ms && slow * 100 <= frames + 99;
+}
+
 static int finish(void)
 {
     int status;
@@ -126,6 +137,7 @@ static int finish(void)
     CHECK(last != NULL);
     while (last > screen && last[-1] != '\n') last--;
     printf("%.*s\n", (int)strcspn(last, "\r\n"), last);
+    CHECK(stays_out_of_the_way(last));
     return WEXITSTATUS(status);
 }
 
@@ -136,6 +148,10 @@ int main(int argc, char **argv)
     peas_info info;
     CHECK(argc == 4 && chdir(argv[1]) == 0);
     updater = argv[2];
+    /* The controls. */
+    CHECK(stays_out_of_the_way("600 frames; inside peas at most 9.000 ms of a frame (CPU 0.050 ms), 6 frames above 1 ms"));
+    CHECK(!stays_out_of_the_way("600 frames; inside peas at most 9.000 ms of a frame (CPU 0.050 ms), 8 frames above 1 ms"));
+    CHECK(!stays_out_of_the_way("600 frames; inside peas at most 1.200 ms of a frame (CPU 1.100 ms), 1 frames above 1 ms"));
 
     make_game("v1", 1);
     make_game("v2", 2);

@@ -168,13 +168,15 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task, disk: Dis
         },
         () = told_to_go(&mut wish, &shared.token) => {
             stop.store(true, Ordering::Relaxed);
+            // Whoever closes the engine said how long it may take.
+            let until = shared.close_by.get().copied().unwrap_or_else(|| Instant::now() + STOP_MAX);
             let let_go = async {
                 match (&mut opening).await {
-                    Ok(Ok(opened)) => let_go(opened.storage).await,
+                    Ok(Ok(opened)) => let_go(opened.storage, until).await,
                     _ => true,
                 }
             };
-            let tasks_aborted = u32::from(!tokio::time::timeout(STOP_MAX, let_go).await.unwrap_or(false));
+            let tasks_aborted = u32::from(!tokio::time::timeout_at(until, let_go).await.unwrap_or(false));
             return Ending { failure: None, departure: Departure { drained: true, tasks_aborted } };
         }
     };
@@ -182,7 +184,7 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task, disk: Dis
     let lock = match task.lock(shared.me) {
         Ok(lock) => Arc::new(lock),
         Err(error) => {
-            let_go(opened.storage).await;
+            let_go(opened.storage, Instant::now() + STOP_MAX).await;
             return gone(Some(error));
         }
     };
@@ -194,8 +196,9 @@ async fn session(shared: Arc<Shared>, handle: Arc<Handle>, task: Task, disk: Dis
 }
 
 /// Closes a storage that nothing was done with. False: the disk hangs. Dropped half-way the storage closes all the same.
-async fn let_go(storage: Storage) -> bool {
-    tokio::task::spawn_blocking(move || storage.close(STOP_MAX)).await.unwrap_or(false)
+async fn let_go(storage: Storage, until: Instant) -> bool {
+    let left = until.saturating_duration_since(Instant::now());
+    tokio::task::spawn_blocking(move || storage.close(left)).await.unwrap_or(false)
 }
 
 fn open(pea: Arc<TrustedManifest>, place: &Place, threads: usize, stop: &AtomicBool) -> Result<Opened, Error> {

@@ -37,10 +37,6 @@ Pea = bytes | str | os.PathLike[str]
 OnBytes = Callable[[int, int], object]
 """Called now and then with (bytes done, bytes total), on the thread that made the call."""
 
-Access = Literal["open", "secret", "members"]
-FromWeb = Literal["starved", "always", "never"]
-Role = Literal["seed", "fetch", "relay"]
-
 _CLOSE_S = 3.0
 _SLOW_CLOCK_S = 300
 
@@ -123,7 +119,7 @@ class Engine:
         trust: Trust | str,
         peers: Sequence[str] = (),
         share: bool | str = False,
-        from_web: FromWeb = "starved",
+        from_web: Literal["starved", "always", "never"] = "starved",
         secret: bytes | None = None,
         certificate: bytes | None = None,
         upload_limit: Rate = 0,
@@ -208,7 +204,7 @@ def create(
     engine: Engine | None = None,
     owners: Sequence[str] = (),
     web: Sequence[str] = (),
-    access: Access = "open",
+    access: Literal["open", "secret", "members"] = "open",
     authority: bytes | None = None,
     name: str | None = None,
     piece_size: int | str | None = None,
@@ -251,7 +247,14 @@ def create(
     return _described(made)
 
 
-def admit(authority: bytes, peer: str, *, valid: str = "30d", roles: Sequence[Role] = (), content: str | None = None) -> bytes:
+def admit(
+    authority: bytes,
+    peer: str,
+    *,
+    valid: str = "30d",
+    roles: Sequence[Literal["seed", "fetch", "relay"]] = (),
+    content: str | None = None,
+) -> bytes:
     """An authority's word that a key may join its swarms: the certificate, to be given to ``certificate=``. No secret.
 
     ``authority``: its secret, 32 bytes. ``peer``: the member's :attr:`Engine.peer_id`. ``valid``: how long from now (and five
