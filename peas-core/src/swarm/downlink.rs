@@ -313,6 +313,10 @@ impl Swarm {
                 self.forget(req);
                 self.pieces.lose_blocks(fetch.span.piece());
                 self.downlink.wasted_bytes += u64::from(fetch.bytes);
+                if fetch.assigned {
+                    // The origin thinks that we pass it on. Told, it hands it out once more; else only when the lease is over.
+                    self.send(fetch.from, Message::Decline { piece: Some(fetch.span.piece().raw()) });
+                }
             }
         }
         self.tell_need_soon();

@@ -35,7 +35,7 @@ pub(super) struct Handout {
 }
 
 /// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
-const LEASE_MIN: Span = Span::s(10);
+pub(super) const LEASE_MIN: Span = Span::s(10);
 
 /// When every piece has left once, the origin rests for this share of the time that took, 5 s at most: mostly the swarm does the rest
 /// alone, and what the origin would add in that moment is a copy that somebody else could have sent.
@@ -109,9 +109,9 @@ impl Handout {
         }
     }
 
-    /// The peer will not have it after all.
+    /// The peer will not have it after all. What it has announced it had.
     fn give_back(&mut self, piece: PieceIdx, from: PeerId) {
-        if matches!(self.places[piece.at()], Place::With { peer, .. } if peer == from) {
+        if matches!(self.places[piece.at()], Place::With { peer, lease_until: Some(_) } if peer == from) {
             self.no_longer_alone(from);
             self.places[piece.at()] = Place::Waiting;
             self.waiting.push_front(piece);
@@ -189,7 +189,8 @@ impl Swarm {
         Span(self.piece_time().0 * 4 * links.min(8)).max(LEASE_MIN)
     }
 
-    /// The client with credit that will have passed on what it holds alone soonest.
+    /// The client with credit that will have passed on what it holds alone soonest. One that gives back what it was sent is asked last: it
+    /// holds nothing alone, and would be sent everything again and again.
     fn pick_assignee(&self) -> Option<PeerId> {
         let handout = self.handout.as_ref()?;
         let known: Vec<u64> = self.neighbors.iter().map(|neighbor| neighbor.claimed_upload).filter(|&rate| rate > 0).collect();
@@ -204,7 +205,8 @@ impl Swarm {
                     let rate = if neighbor.claimed_upload > 0 { neighbor.claimed_upload } else { typical };
                     f64::from(handout.alone(neighbor.peer) + 1) / rate as f64
                 };
-                load(a).total_cmp(&load(b)).then(a.permits.len().cmp(&b.permits.len()))
+                let is_behind = |neighbor: &super::neighbors::Neighbor| neighbor.behind_until > self.now;
+                is_behind(a).cmp(&is_behind(b)).then(load(a).total_cmp(&load(b))).then(a.permits.len().cmp(&b.permits.len()))
             })
             .map(|neighbor| neighbor.peer)
     }

@@ -64,6 +64,8 @@ pub(super) struct Neighbor {
     pub linked_at: Time,
     /// Assignments that it will take (origins count this).
     pub credit: u32,
+    /// Until when others are assigned to before it: it gave back what it had already been sent.
+    pub behind_until: Time,
     /// Bytes per second at which it says it passes pieces on, 0 when unknown.
     pub claimed_upload: u64,
 
@@ -103,6 +105,7 @@ impl Neighbor {
             vain: 0,
             linked_at: now,
             credit: 0,
+            behind_until: Time::ZERO,
             claimed_upload: 0,
             fetches: Vec::new(),
             speed: Speed::default(),

@@ -38,6 +38,8 @@ struct Room {
     now: Time,
     /// Machines whose payload is wrong.
     liars: Vec<u8>,
+    /// Machines that can keep nothing.
+    full_disks: Vec<u8>,
 }
 
 impl Room {
@@ -127,6 +129,7 @@ impl Room {
 
     fn end_of(&self, n: u8, span: BlockSpan) -> FetchEnd {
         match self.machines[&n].geometry.is_whole(span) {
+            _ if self.full_disks.contains(&n) => FetchEnd::Unwritten,
             true => FetchEnd::Committed(Committed::simulated(span.piece())),
             false => FetchEnd::Verified,
         }
@@ -188,6 +191,31 @@ fn an_assignment_whose_holder_died_is_handed_out_again() {
     assert!(room.run(100, |room| room.serves.iter().any(|serve| (serve.0, serve.1) == (1, 2))));
     room.kill(2);
     assert!(room.run(500, Room::all_whole));
+}
+
+/// Found by `tests/crash/disk.py` on a quota: an origin that had handed out everything thought its client rich, while the client's disk
+/// had refused most of it. Each piece came back only when its lease was over, and between them the origin rested.
+#[test]
+fn what_a_disk_refused_is_handed_out_again_at_once() {
+    let mut room = room_with_origin(1, 60);
+    room.full_disks.push(2);
+    assert!(room.run(400, |room| room.serves.len() >= 30), "{} pieces were sent in vain", room.serves.len());
+    assert!(room.machines[&2].held().is_empty());
+    room.full_disks.clear();
+    let since = room.now;
+    assert!(room.run(1000, Room::all_whole));
+    let took = room.now.since(since);
+    assert!(took < Span::s(5), "took {took:?}, and a lease is {:?}", handout::LEASE_MIN);
+}
+
+/// A client that takes pieces and gives each back holds nothing alone, which made it the origin's first choice for ever.
+#[test]
+fn who_gives_back_what_it_was_sent_does_not_keep_the_origin_from_others() {
+    let mut room = room_with_origin(2, 60);
+    room.full_disks.push(3);
+    assert!(room.run(500, |room| room.machines[&2].held().is_full()), "{} of 60", room.machines[&2].held().len());
+    let vain = room.serves.iter().filter(|serve| (serve.0, serve.1) == (1, 3)).count();
+    assert!(vain < 60, "{vain} pieces were sent to a full disk");
 }
 
 #[test]
