@@ -6,10 +6,13 @@
 use peas_core::config::Owner;
 use peas_core::hash::{self, SpanProof};
 use peas_core::manifest::{Builder, EntryKind, FileEntry, Manifest, OwnerHint};
-use peas_core::unit::{BLOCK_BYTES, Geometry, PIECE_BYTES_MIN, PeerId, RequestId};
+use peas_core::unit::{BLOCK_BYTES, Geometry, PeerId, RequestId};
 use peas_core::wire::frame::{self, FrameHead, FrameKind, HEAD_BYTES};
 use peas_core::wire::{Hello, MemberRecord, Message};
 use std::fmt::Write;
+
+/// Pieces of the vectors.
+const PIECE_BYTES: u32 = 64 * 1024;
 
 /// Name, meaning, bytes.
 type Vector = (&'static str, String, Vec<u8>);
@@ -101,11 +104,11 @@ fn frames_are_frozen() {
 
 #[test]
 fn hashes_are_frozen() {
-    let (leaf, block, piece) = (1024, u64::from(BLOCK_BYTES), u64::from(PIECE_BYTES_MIN));
+    let (leaf, block, piece) = (1024, u64::from(BLOCK_BYTES), u64::from(PIECE_BYTES));
     let mut vectors = Vec::new();
     for edge in [0, leaf, block, 2 * block, piece, 2 * piece, 3 * piece] {
         for size in edge.saturating_sub(1)..=edge + 1 {
-            let (content, geometry) = (content(size), Geometry::new(size, PIECE_BYTES_MIN).expect("sizes"));
+            let (content, geometry) = (content(size), Geometry::new(size, PIECE_BYTES).expect("sizes"));
             let cvs: Vec<_> = geometry
                 .pieces()
                 .zip(content.chunks(piece as usize))
@@ -116,7 +119,7 @@ fn hashes_are_frozen() {
         }
     }
     let size = 3 * block + 5;
-    let (content, geometry) = (content(piece + size), Geometry::new(piece + size, PIECE_BYTES_MIN).expect("sizes"));
+    let (content, geometry) = (content(piece + size), Geometry::new(piece + size, PIECE_BYTES).expect("sizes"));
     let last = geometry.piece(1).expect("two pieces");
     let cvs = hash::block_cvs(&geometry, last, &content[piece as usize..]);
     for (first, count) in [(0, 1), (1, 2), (3, 1), (0, 4)] {
@@ -133,7 +136,7 @@ fn hashes_are_frozen() {
 #[test]
 fn a_pea_is_frozen() {
     let content = content(70_000);
-    let geometry = Geometry::new(70_000, PIECE_BYTES_MIN).expect("sizes");
+    let geometry = Geometry::new(70_000, PIECE_BYTES).expect("sizes");
     let file = |path: &str, from: usize, to: usize, executable| {
         let (offset, bytes, hash) = (from as u64, (to - from) as u64, hash::file_hash(&content[from..to]));
         FileEntry { path: path.into(), kind: EntryKind::File { offset, bytes, executable, hash } }

@@ -4,9 +4,9 @@ use super::{Fault, Swarm};
 use crate::unit::{PeerId, PieceIdx, PieceSet, Run, Span, Time, pieces_of_runs};
 use crate::wire::Message;
 
-/// Least time between two announcements; the first after a silence goes out at once. 200 ms: 5 to 200 ms cost about the same time,
-/// and each announcement costs a packet for every neighbour.
-const BATCH: Span = Span::ms(200);
+/// Least time between two announcements; the first after a silence goes out at once. 100 ms: news passes several peers on its way, and
+/// waits at each; but each announcement costs a packet for every neighbour.
+const BATCH: Span = Span::ms(100);
 
 /// The same for peers that hold everything: to them it is only a hint whom to grant.
 const BATCH_TO_WHOLE: Span = Span::ms(500);

@@ -7,7 +7,7 @@ use std::ops::Range;
 pub const BLOCK_BYTES: u32 = 16 * 1024;
 
 /// Smallest piece. Below it the hashes and announcements of a piece cost more than its pipelining gains.
-pub const PIECE_BYTES_MIN: u32 = 64 * 1024;
+pub const PIECE_BYTES_MIN: u32 = 32 * 1024;
 
 /// Largest piece: 1,024 blocks, so that a block's position fits 16 bits and a piece fits in memory.
 pub const PIECE_BYTES_MAX: u32 = 16 * 1024 * 1024;
@@ -26,7 +26,7 @@ pub struct Geometry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GeometryError {
     /// The piece size is no power of two, or outside the limits.
-    #[error("piece size {0} is not a power of two from 64 KiB to 16 MiB")]
+    #[error("piece size {0} is not a power of two from 32 KiB to 16 MiB")]
     PieceBytes(u32),
     /// More pieces than a pea may have.
     #[error("{total_bytes} bytes in pieces of {piece_bytes} would be more than {PIECES_MAX} pieces; use larger pieces")]
@@ -50,11 +50,11 @@ impl Geometry {
         Ok(Self { total_bytes, piece_bytes })
     }
 
-    /// The piece size for a content of this size when nobody chose one: 64 KiB up to 32 MiB, then at least 512 pieces while
+    /// The piece size for a content of this size when nobody chose one: 32 KiB up to 64 MiB, then at least 1,024 pieces while
     /// pieces are below 1 MiB, then at most 16,384 pieces. More pieces pipeline better, fewer cost less to describe.
     pub fn piece_bytes_for(total_bytes: u64) -> u32 {
         let mut piece_bytes = PIECE_BYTES_MIN;
-        while piece_bytes < 1 << 20 && total_bytes >= u64::from(piece_bytes) * 2 * 512 {
+        while piece_bytes < 1 << 20 && total_bytes >= u64::from(piece_bytes) * 2 * 1024 {
             piece_bytes *= 2;
         }
         while piece_bytes < PIECE_BYTES_MAX && total_bytes > u64::from(piece_bytes) * 16_384 {
@@ -175,11 +175,12 @@ mod tests {
     fn chosen_piece_sizes() {
         let mib = 1 << 20;
         for (total, piece) in [
-            (0, 64 << 10),
-            (16 * mib, 64 << 10),
-            (32 * mib, 64 << 10),
-            (64 * mib, 128 << 10),
-            (512 * mib, mib as u32),
+            (0, 32 << 10),
+            (16 * mib, 32 << 10),
+            (63 * mib, 32 << 10),
+            (64 * mib, 64 << 10),
+            (512 * mib, 512 << 10),
+            (1024 * mib, mib as u32),
             (16_384 * mib, mib as u32),
             (16_385 * mib, 2 << 20),
         ] {
