@@ -4,8 +4,10 @@
 
 #[path = "common/counting.rs"]
 mod counting;
+#[allow(clippy::type_complexity, reason = "the lists of targets name their type once, in each crate that includes them")]
 #[path = "../fuzz/src/ffi.rs"]
 mod ffi;
+#[allow(clippy::type_complexity, reason = "as above")]
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 
@@ -87,7 +89,8 @@ fn every_file_through_its_target() {
     let corpora = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")).unwrap();
     let mut corpora: Vec<String> = corpora.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let mut names: Vec<String> = targets.iter().map(|(name, _)| name.to_string()).collect();
-    (corpora.sort(), names.sort());
+    corpora.sort();
+    names.sort();
     assert_eq!(corpora, names);
 
     // The control of the allocator: a decoder that believes a length of 40 bits is seen (THREATS S1), whether it is used or not.

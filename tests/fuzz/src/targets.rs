@@ -318,7 +318,7 @@ pub fn journal(data: &[u8]) -> bool {
     // The same with the checksum of the first record mended: a fuzzer does not guess those.
     let mended = [fuzzing::journal_start(id), fuzzing::journal_frame(data)].concat();
     let pieces = fuzzing::journal(&mended, id, &geometry).expect("as above");
-    pieces.len() > 0
+    !pieces.is_empty()
 }
 
 /// Records about members, as they stand in messages and in the tail of a pea.
