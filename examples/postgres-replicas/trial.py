@@ -74,7 +74,7 @@ def standby(cluster: Cluster, name: str, *more: str) -> Watched:
 
 
 def standby_at(cluster: Cluster, name: str, step: str) -> Watched:
-    """A standby being made that has come to this step. The kill before may have come after its server was started; that is stopped then."""
+    """A standby being made that has come to this step. If the kill before came after its server was started, that is stopped."""
     for last in (False, False, True):
         watched = standby(cluster, name)
         try:

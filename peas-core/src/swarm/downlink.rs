@@ -341,6 +341,7 @@ impl Swarm {
         self.log.push(piece);
         for neighbor in self.neighbors.iter_mut().filter(|neighbor| !neighbor.held.contains(piece)) {
             neighbor.lacks += 1;
+            neighbor.has_news(self.now);
         }
         self.have_soon();
         if self.pieces.is_whole() {

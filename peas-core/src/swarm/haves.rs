@@ -73,6 +73,12 @@ impl Swarm {
         }
     }
 
+    /// We declined for a while, and do not any more.
+    pub(super) fn tell_need_again(&mut self) {
+        self.neighbors.iter_mut().for_each(|neighbor| neighbor.told_need = 0);
+        self.tell_need_soon();
+    }
+
     /// Tells everybody what they do not know yet.
     pub(super) fn flush_haves(&mut self) {
         self.flush_at = None;
@@ -143,6 +149,7 @@ impl Swarm {
             return self.fault(peer, Fault::Protocol);
         }
         (neighbor.need, neighbor.queue_ms) = (need, queue_ms);
+        neighbor.has_news(self.now);
         if let Some(handout) = &mut self.handout {
             handout.progressed(self.now);
         }
@@ -182,6 +189,7 @@ impl Swarm {
             self.pieces.holder_went(piece);
             if self.pieces.held().contains(piece) {
                 neighbor.lacks += 1;
+                neighbor.has_news(self.now);
             }
         }
     }

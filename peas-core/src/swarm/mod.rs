@@ -374,8 +374,14 @@ impl Swarm {
         match order {
             Order::Pause => self.paused = true,
             Order::HoldFetches => self.disk_holds = true,
-            Order::Resume => self.paused = false,
-            Order::ReleaseFetches => self.disk_holds = false,
+            Order::Resume => {
+                self.paused = false;
+                self.tell_need_again();
+            }
+            Order::ReleaseFetches => {
+                self.disk_holds = false;
+                self.tell_need_again();
+            }
             Order::Leave => {
                 self.leaving = true;
                 let peers: Vec<PeerId> = self.neighbors.iter().map(|neighbor| neighbor.peer).collect();

@@ -55,6 +55,8 @@ pub(super) struct Neighbor {
     pub permits: VecDeque<Permit>,
     pub serving: Vec<Serving>,
     pub backoff_until: Time,
+    /// Grants that it declined in a row while neither of us had news for the other.
+    pub declines: u8,
     /// It uses what it is permitted: it asked for something lately, and has left no permit lying since.
     pub answers: bool,
     /// It has asked for something at all.
@@ -100,6 +102,7 @@ impl Neighbor {
             permits: VecDeque::new(),
             serving: Vec::new(),
             backoff_until: Time::ZERO,
+            declines: 0,
             answers: false,
             has_asked: false,
             vain: 0,
@@ -122,6 +125,14 @@ impl Neighbor {
         self.told_held && self.lacks as usize > self.serving.len() && self.permits.len() < permits_max && self.backoff_until <= now
     }
 
+    /// One of us has something new for the other: a long rest after many declines is over.
+    pub fn has_news(&mut self, now: Time) {
+        if self.declines > DECLINES_USUAL {
+            self.backoff_until = self.backoff_until.min(now);
+        }
+        self.declines = 0;
+    }
+
     /// Whether we wait to see if it answers at all: its permit is younger than this.
     pub fn is_on_trial(&self, now: Time, trial: Span) -> bool {
         !self.answers && self.permits.back().is_some_and(|permit| now.since(permit.at) < trial)
@@ -139,6 +150,9 @@ impl Neighbor {
         self.told_held && self.held.is_full()
     }
 }
+
+/// Declines in a row that mean nothing but a full window; each further one doubles the time until the next grant.
+pub(super) const DECLINES_USUAL: u8 = 4;
 
 /// Grants outstanding to one peer. Two: one being answered, one behind it, so that its uplink of requests never runs dry.
 const PERMITS_PER_PEER_MAX: usize = 2;

@@ -33,6 +33,7 @@ struct Room {
     links: Vec<(u8, u8)>,
     pending: Vec<(u8, Output)>,
     serves: Vec<(u8, u8, BlockSpan)>,
+    grants: u32,
     notices: Vec<(u8, Notice)>,
     hangups: Vec<(u8, PeerId, Fault)>,
     now: Time,
@@ -101,7 +102,10 @@ impl Room {
                 _ => self.give(n, Input::DialFailed { addr: at }),
             },
             Output::Probe { addr, peer } => self.give(n, Input::Probed { addr, peer }),
-            Output::Send { peer: to, message } if self.linked(n, to.0[0]) => self.give(to.0[0], Input::Message { peer: peer(n), message }),
+            Output::Send { peer: to, message } if self.linked(n, to.0[0]) => {
+                self.grants += u32::from(matches!(message, Message::Grant { .. }));
+                self.give(to.0[0], Input::Message { peer: peer(n), message });
+            }
             Output::Send { .. } => {}
             Output::Fetch { req, from, span } => {
                 let message = Message::Request { req: req.0, piece: span.piece().raw(), first: span.first(), count: span.count() };
@@ -216,6 +220,41 @@ fn who_gives_back_what_it_was_sent_does_not_keep_the_origin_from_others() {
     assert!(room.run(500, |room| room.machines[&2].held().is_full()), "{} of 60", room.machines[&2].held().len());
     let vain = room.serves.iter().filter(|serve| (serve.0, serve.1) == (1, 3)).count();
     assert!(vain < 60, "{vain} pieces were sent to a full disk");
+}
+
+/// Peers that got the same pieces from each other do not tell each other so, and each thinks that the other lacks them. When the last
+/// pieces are nowhere, that went on for ever: a grant and its decline for every link each fiftieth of a second.
+#[test]
+fn a_swarm_that_waits_is_quiet() {
+    let mut room = room_with_origin(4, 200);
+    assert!(room.run(500, |room| room.machines[&2].held().len() > 120));
+    room.kill(1);
+    room.run(1000, |_| false);
+    let before = room.grants;
+    room.run(500, |_| false);
+    let grants = room.grants - before;
+    assert!(grants <= 5 * 12, "{grants} grants in 10 s on 12 directions of links");
+}
+
+#[test]
+fn after_a_pause_those_who_were_declined_all_the_while_hear_of_its_end() {
+    let geometry = Geometry::new(20 * u64::from(PIECE), PIECE).unwrap();
+    let mut room = Room::default();
+    let (held, limits) = (PieceSet::full(&geometry), Limits::default());
+    room.add(1, Swarm::new(Setup { geometry, me: peer(1), held, role: Role::Peer, limits, region: 0, seed: 1 }));
+    room.add(2, machine(2, 20, Role::Peer));
+    room.give(2, Input::Order(Order::Pause));
+    room.link(2, 1);
+    // Grants are down to one in 5 s; half way to the next:
+    room.run(3000, |_| false);
+    let grants = room.grants;
+    assert!(room.run(500, |room| room.grants > grants));
+    room.run(125, |_| false);
+    room.give(2, Input::Order(Order::Resume));
+    let since = room.now;
+    assert!(room.run(500, |room| !room.serves.is_empty()));
+    assert!(room.now.since(since) < Span::ms(500), "{:?} after the pause", room.now.since(since));
+    assert!(room.run(500, Room::all_whole));
 }
 
 #[test]

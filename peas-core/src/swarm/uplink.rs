@@ -4,7 +4,7 @@
 //! what. Queues are kept short: whenever what is queued, and what of the grants will probably be used, falls below a few pieces (plus
 //! what the round trip hides), one neighbour is picked.
 
-use super::neighbors::{PERMIT_LIFE, Permit, Serving};
+use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, Permit, Serving};
 use super::rates::{Flow, Speed};
 use super::{Fault, Output, Swarm};
 use crate::unit::{BLOCK_BYTES, BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
@@ -51,6 +51,9 @@ const STALE_MIN: Span = Span::s(1);
 /// Bounds of a trial.
 const TRIAL_MIN: Span = Span::ms(50);
 const TRIAL: Span = Span::ms(250);
+
+/// Longest time without a grant to a peer that declines.
+const REST_MAX: Span = Span::s(5);
 
 /// 10 s from the hello until a peer must have said what it holds.
 const FIRST_WORD_MAX: Span = Span::s(10);
@@ -256,7 +259,7 @@ impl Swarm {
             .position(|permit| permit.piece == Some(span.piece()))
             .or_else(|| permits.iter().position(|permit| permit.piece.is_none() && permit.blocks >= span.count()))?;
         let permit = permits.remove(at)?;
-        (neighbor.answers, neighbor.has_asked, neighbor.vain) = (true, true, 0);
+        (neighbor.answers, neighbor.has_asked, neighbor.vain, neighbor.declines) = (true, true, 0, 0);
         self.uplink.permitted_bytes -= permit.bytes;
         Some(permit)
     }
@@ -271,7 +274,7 @@ impl Swarm {
             Some(known) => known,
             None => None,
         };
-        let until = self.now + Span(self.piece_time().0 * 2);
+        let rest = Span(self.piece_time().0 * 2);
         let behind_until = self.now + super::handout::LEASE_MIN;
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         let Some(at) = neighbor.permits.iter().position(|permit| permit.piece == piece) else {
@@ -286,8 +289,12 @@ impl Swarm {
         self.uplink.note_grant(&permit, self.now, false);
         match piece {
             Some(piece) => self.assignment_declined(peer, piece),
-            // It has as much on its way as it can take: twice the time of a piece, in which one of those should arrive.
+            // It has as much on its way as it can take: twice the time of a piece, in which one of those should arrive. Or what we think
+            // it lacks came from others who did not tell us: then it will decline until one of us has news, and is asked ever less.
             None => {
+                let longer = Span(rest.0 << neighbor.declines.saturating_sub(DECLINES_USUAL).min(10));
+                neighbor.declines = neighbor.declines.saturating_add(1);
+                let until = self.now + longer.min(rest.max(REST_MAX));
                 neighbor.backoff_until = until;
                 self.wake_at(until);
             }
