@@ -45,18 +45,31 @@ pub fn run(args: StatusArgs) -> Result<(), Failure> {
     ))
 }
 
-/// Whether an install to this place, now or broken off, has a folder beside it.
+/// Whether an install to this place, now or broken off, has a folder beside it. One without a state was killed while it was removed,
+/// and may be anybody's.
 pub fn is_unfinished(place: &Path) -> bool {
-    !unfinished(place).is_empty()
+    let place = absolute(place);
+    stagings(&place).any(|staging| match read_state(&staging.join("state.json")) {
+        Some(state) => is_for(&state, &place),
+        None => staging.is_dir(),
+    })
 }
 
 /// Staging folders, beside this place, of installs that write to it.
 fn unfinished(place: &Path) -> Vec<(PathBuf, Value)> {
     let place = absolute(place);
-    let Some(entries) = place.parent().and_then(|beside| fs::read_dir(beside).ok()) else { return Vec::new() };
-    let stagings = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(STAGING));
-    let states = stagings.filter_map(|entry| Some((entry.path(), read_state(&entry.path().join("state.json"))?)));
+    let states = stagings(&place).filter_map(|staging| {
+        let state = read_state(&staging.join("state.json"))?;
+        Some((staging, state))
+    });
     states.filter(|(_, state)| is_for(state, &place)).take(FOUND_MAX).collect()
+}
+
+/// Everything beside the place that is called like a staging folder.
+fn stagings(place: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = place.parent().and_then(|beside| fs::read_dir(beside).ok());
+    let entries = entries.into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(STAGING)).map(|entry| entry.path())
 }
 
 fn read_state(path: &Path) -> Option<Value> {

@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_wrong_proof_proves_nothing() {
-        let size = 3 * u64::from(PIECE_BYTES_MIN) + 40_000;
-        let (geometry, content) = (Geometry::new(size, 4 * PIECE_BYTES_MIN).unwrap(), content(size));
+        let size = 6 * u64::from(PIECE_BYTES_MIN) + 40_000;
+        let (geometry, content) = (Geometry::new(size, 8 * PIECE_BYTES_MIN).unwrap(), content(size));
         let piece = geometry.piece(0).unwrap();
         let (cvs, top) = (block_cvs(&geometry, piece, &content), piece_cv(&geometry, piece, &content));
         for (first, count) in [(0, 1), (3, 5), (14, 1), (0, 15), (7, 2)] {

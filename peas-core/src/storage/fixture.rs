@@ -7,7 +7,7 @@ use super::store::Store;
 use crate::Error;
 use crate::hash;
 use crate::manifest::{Builder, EntryKind, FileEntry, Manifest, Trust, TrustContext, TrustedManifest};
-use crate::unit::{Geometry, PIECE_BYTES_MIN, PieceIdx};
+use crate::unit::{Geometry, PieceIdx};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ pub(crate) struct Fixture {
     pub pea: Arc<TrustedManifest>,
     pub bytes: Vec<u8>,
 }
+
+/// Pieces of the contents here.
+const PIECE_BYTES: u32 = 64 * 1024;
 
 /// Bytes that differ everywhere.
 pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
@@ -24,7 +27,7 @@ pub(crate) fn noise(seed: u64, count: usize) -> Vec<u8> {
 }
 
 fn finish(single_file: bool, entries: Vec<FileEntry>, bytes: Vec<u8>) -> Fixture {
-    let geometry = Geometry::new(bytes.len() as u64, PIECE_BYTES_MIN).expect("small");
+    let geometry = Geometry::new(bytes.len() as u64, PIECE_BYTES).expect("small");
     let piece_cvs = geometry
         .pieces()
         .map(|piece| {
@@ -96,7 +99,7 @@ pub(crate) fn small(seed: u64) -> Fixture {
 
 /// A single file of four pieces.
 pub(crate) fn single(seed: u64) -> Fixture {
-    let bytes = noise(seed, 3 * PIECE_BYTES_MIN as usize + 100);
+    let bytes = noise(seed, 3 * PIECE_BYTES as usize + 100);
     let hash = *blake3::hash(&bytes).as_bytes();
     let kind = EntryKind::File { offset: 0, bytes: bytes.len() as u64, executable: false, hash };
     finish(true, vec![FileEntry { path: "file.bin".into(), kind }], bytes)

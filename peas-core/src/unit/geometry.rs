@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn spans_from_strangers_stay_inside() {
-        let geometry = Geometry::new(200_000, PIECE_BYTES_MIN).unwrap();
+        let geometry = Geometry::new(200_000, 2 * PIECE_BYTES_MIN).unwrap();
         let last = geometry.piece(3).unwrap();
         assert_eq!(geometry.blocks_of(last), 1);
         assert!(geometry.span(last, 0, 1).is_some());
