@@ -52,12 +52,11 @@ pub fn verify(pea: &TrustedManifest, place: &Path, on_bytes: OnBytes<'_>) -> Res
             good_count.fetch_add(1, Ordering::Relaxed);
         } else {
             for segment in tree.map.segments(range.clone()) {
-                let whole = segment.offset == 0 && segment.bytes as u64 == map.files[segment.file].bytes;
-                // A small file beside a bad one in the same piece may be right.
-                if whole && !wrong_size(segment.file) {
-                    let start = map.files[segment.file].offset;
-                    let bytes = &mut buf[..segment.bytes];
-                    let read = tree.read(start..start + segment.bytes as u64, bytes).is_ok();
+                let (start, len) = (map.files[segment.file].offset, map.files[segment.file].bytes);
+                // A small file beside a bad one in the same piece may be right, also if it goes on in the next one.
+                if len <= buf.len() as u64 && !wrong_size(segment.file) {
+                    let bytes = &mut buf[..len as usize];
+                    let read = tree.read(start..start + len, bytes).is_ok();
                     if read && blake3::hash(bytes).as_bytes() == files[segment.file].1 {
                         continue;
                     }
