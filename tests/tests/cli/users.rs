@@ -141,7 +141,7 @@ fn a_source_that_changes_is_not_served_and_is_named() {
     let mut bytes = fs::read(&path).expect("a file");
     bytes[2 * MIB] ^= 1;
     fs::write(&path, bytes).expect("written");
-    world.peas(&["install", "data.peas", "--output", "copy", "--no-listen", "--give-up", "3s"]).exits(6);
+    world.peas(&["install", "data.peas", "--output", "copy", "--no-listen", "--give-up", "10s"]).exits(6);
     server.until_event("damaged", |_| true);
     assert!(!world.path("copy").exists());
     assert!(server.is_alive());
