@@ -222,6 +222,24 @@ fn who_gives_back_what_it_was_sent_does_not_keep_the_origin_from_others() {
     assert!(vain < 60, "{vain} pieces were sent to a full disk");
 }
 
+/// The answer to a grant that has lapsed is late, and says nothing about assignments.
+#[test]
+fn a_late_decline_of_a_grant_puts_nobody_behind() {
+    let mut room = room_with_origin(1, 20);
+    room.link(2, 1);
+    room.step();
+    let behind = |room: &Room| room.machines[&1].neighbors.get(peer(2)).unwrap().behind_until > room.now;
+    room.give(1, Input::Message { peer: peer(2), message: Message::Decline { piece: None } });
+    assert!(!behind(&room));
+    // The control: a piece given back does. Its first assignment is under way; what it is not assigned now stands for one it was sent.
+    let assigned = |at: u32| {
+        room.machines[&1].neighbors.get(peer(2)).unwrap().permits.iter().any(|permit| permit.piece.is_some_and(|piece| piece.raw() == at))
+    };
+    let other = (0..20).find(|&at| !assigned(at)).unwrap();
+    room.give(1, Input::Message { peer: peer(2), message: Message::Decline { piece: Some(other) } });
+    assert!(behind(&room));
+}
+
 /// Peers that got the same pieces from each other do not tell each other so, and each thinks that the other lacks them. When the last
 /// pieces are nowhere, that went on for ever: a grant and its decline for every link each fiftieth of a second.
 #[test]
