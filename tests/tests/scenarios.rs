@@ -59,6 +59,7 @@ impl Script {
                 peer: peer(words[1]),
                 addr: addr(words[1]),
                 dialed: words.contains(&"dialed"),
+                round_trip: None,
                 hello: Hello {
                     version: 1,
                     content: [7; 32],

@@ -5,7 +5,7 @@ use peas_core::swarm::{Fault, Input, Output, Setup, Snapshot, Swarm};
 use peas_core::unit::{BlockSpan, PieceSet, Time};
 use peas_core::wire::Message;
 use peas_tests::sim::naive::Naive;
-use peas_tests::sim::workload::{Conduct, Plan, mbit};
+use peas_tests::sim::workload::{Conduct, Plan, Trunk, mbit};
 use peas_tests::sim::{Machine, Outcome, World, faults};
 use std::collections::VecDeque;
 
@@ -69,6 +69,67 @@ fn hostile_peers_delay_and_nothing_more() {
         let outcome = run::<Swarm>(crowd(12, 48).with_conduct(0.34, conduct));
         assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{conduct:?}: {:?}", outcome.violations);
     }
+}
+
+/// A machine that is told nothing of regions: it has to tell them by how long answers take.
+struct Unlabelled(Swarm);
+
+impl Machine for Unlabelled {
+    fn new(setup: Setup) -> Self {
+        Self(Swarm::new(Setup { region: 0, ..setup }))
+    }
+
+    fn handle(&mut self, now: Time, mut input: Input) {
+        if let Input::LinkUp { hello, .. } = &mut input {
+            hello.region = 0;
+        }
+        self.0.handle(now, input);
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.0.poll()
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.0.deadline()
+    }
+
+    fn snapshot(&self, now: Time) -> Snapshot {
+        self.0.snapshot(now)
+    }
+
+    fn held(&self) -> &PieceSet {
+        self.0.held()
+    }
+}
+
+/// The control is a machine that knows no regions: it shows that the link is thin, and that copies over it are counted.
+#[test]
+fn a_thin_link_between_regions_carries_each_piece_about_once() {
+    let plan = || {
+        let mut plan = crowd(12, 256).two_regions(Trunk { bytes_per_s: mbit(120.0), one_way_s: 0.040 });
+        plan.one_way_s = 0.002;
+        plan
+    };
+    for (labels, outcome) in [("given", run::<Swarm>(plan())), ("none", run::<Unlabelled>(plan()))] {
+        assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{:?}", outcome.violations);
+        assert!(outcome.trunk_copies < 1.7, "labels {labels}: {} copies over the link", outcome.trunk_copies);
+        assert!(outcome.ratio() < 1.8, "labels {labels}: {} times the bound", outcome.ratio());
+    }
+    let blind = run::<Naive>(plan());
+    assert!(blind.trunk_copies > 3.0 && blind.ratio() > 2.0, "{} copies, {} times the bound", blind.trunk_copies, blind.ratio());
+}
+
+/// An origin goes on after its hand-out where that ends the distribution much sooner, and only there.
+#[test]
+fn an_origin_helps_clients_that_are_slower_than_itself() {
+    let mut plan = crowd(8, 256).with_clients(|_, client| client.up_bytes_per_s = mbit(20.0));
+    plan.origin_up_bytes_per_s = mbit(100.0);
+    let slow = run::<Swarm>(plan);
+    assert!(slow.origin_copies > 2.0, "it left slow clients alone after {} copies", slow.origin_copies);
+    assert!(slow.ratio() < 1.2, "{} times the bound", slow.ratio());
+    let equal = run::<Swarm>(crowd(8, 256));
+    assert!(equal.origin_copies < 1.05, "it sent {} copies to clients as fast as itself", equal.origin_copies);
 }
 
 // Controls: the machine with one bug each, made by changing what it asks for.

@@ -206,7 +206,10 @@ fn a_million_records_in_two_virtual_hours() {
     while records < 1_000_000 {
         for (at, &peer) in neighbours.iter().enumerate() {
             // They come back when they are thrown out.
-            swarm.handle(now, Input::LinkUp { peer, addr: ([9, 9, 9, at as u8], 1).into(), dialed: false, hello: hello.clone() });
+            swarm.handle(
+                now,
+                Input::LinkUp { peer, addr: ([9, 9, 9, at as u8], 1).into(), dialed: false, round_trip: None, hello: hello.clone() },
+            );
             swarm.handle(now, Input::Message { peer, message: Message::Held { runs: vec![], need: 1, queue_ms: 0 } });
         }
         for _ in 0..1000 / 50 {

@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::manifest::Roles;
 use crate::storage::{CommitEnd, Opened};
 use crate::swarm::{Fault, FetchEnd, Input, Notice, Output, Role, Setup, Swarm};
-use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId};
+use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId, Span};
 use crate::wire::{Hello, Message};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -301,8 +301,9 @@ impl Driver {
         self.greeted.insert(peer);
         let addr = newcomer.dialed.unwrap_or(newcomer.link.addr);
         let hello = newcomer.admitted.hello.clone();
+        let round_trip = newcomer.link.round_trip.map(|took| Span(took.as_micros() as u64));
         self.links.start(newcomer);
-        self.feed(Input::LinkUp { peer, addr, dialed, hello });
+        self.feed(Input::LinkUp { peer, addr, dialed, round_trip, hello });
     }
 
     fn hear(&mut self, news: News) {

@@ -315,7 +315,7 @@ impl Driver {
         self.links.adopt(peer, handle);
         let content = self.works.pea.id().0;
         let hello = Hello { version: 1, content, proof: Vec::new(), listen_port: None, region: 0, origin: false, extensions: 0 };
-        self.feed(Input::LinkUp { peer, addr, dialed: false, hello });
+        self.feed(Input::LinkUp { peer, addr, dialed: false, round_trip: None, hello });
         // It may have been refused at once.
         if self.links.get(peer).is_some() {
             let runs = vec![(0, self.works.geometry.piece_count())];

@@ -34,6 +34,7 @@ pub(super) struct Downlink {
     /// Bytes asked for and not here yet.
     pub outstanding_bytes: u64,
     pub flow: Flow,
+    pub flow_from_afar: Flow,
     pub limit_bytes_per_s: u64,
     pub from_origin_bytes: u64,
     pub from_peers_bytes: u64,
@@ -54,6 +55,9 @@ const WINDOW_ROUND_TRIPS: f64 = 4.0;
 /// What may be outstanding on fast links, in seconds of what we receive.
 const WINDOW_S: f64 = 0.05;
 const WINDOW_SPARE_S: f64 = 0.5;
+
+/// How long a grant from afar is kept. 3 s: its sender gives it up after 5.
+const GRANT_KEPT: Span = Span::s(3);
 
 /// A request is late when nothing of it came for this long, or for four times what it should take.
 const PATIENCE_MIN: Span = Span::s(5);
@@ -78,6 +82,7 @@ impl Downlink {
             next_req: 0,
             outstanding_bytes: 0,
             flow: Flow::new(),
+            flow_from_afar: Flow::new(),
             limit_bytes_per_s: 0,
             from_origin_bytes: 0,
             from_peers_bytes: 0,
@@ -111,7 +116,36 @@ impl Swarm {
         let span = if self.may_fetch_from(peer, spare) { self.choose(peer, blocks) } else { None };
         match span {
             Some(span) => self.fetch(peer, span, false),
+            None if self.may_keep_grant(peer) => {
+                let now = self.now;
+                self.neighbors.get_mut(peer).expect("it was asked about").kept_grant = Some((blocks, now));
+            }
             None => self.send(peer, Message::Decline { piece: None }),
+        }
+    }
+
+    /// A grant from afar is kept for a while when there is no use for it: back and forth are long, and the link may be thin.
+    fn may_keep_grant(&self, peer: PeerId) -> bool {
+        !self.is_holding_off()
+            && self.neighbors.get(peer).is_some_and(|neighbor| neighbor.is_far && neighbor.told_held && neighbor.kept_grant.is_none())
+    }
+
+    /// Uses grants that were kept, and declines those that were kept for long.
+    pub(super) fn use_kept_grants(&mut self) {
+        let kept = self.neighbors.iter().filter_map(|neighbor| neighbor.kept_grant.map(|(blocks, since)| (neighbor.peer, blocks, since)));
+        let mut kept: Vec<(PeerId, u16, Time)> = kept.collect();
+        kept.sort_by_key(|&(_, _, since)| since);
+        for (peer, blocks, since) in kept {
+            let span = if self.may_fetch_from(peer, false) { self.choose(peer, blocks) } else { None };
+            let is_old = self.now.since(since) >= GRANT_KEPT;
+            if let Some(neighbor) = self.neighbors.get_mut(peer).filter(|_| span.is_some() || is_old) {
+                neighbor.kept_grant = None;
+            }
+            match span {
+                Some(span) => self.fetch(peer, span, false),
+                None if is_old => self.send(peer, Message::Decline { piece: None }),
+                None => {}
+            }
         }
     }
 
@@ -142,6 +176,19 @@ impl Swarm {
             && (neighbor.proven || neighbor.fetches.is_empty())
             && self.downlink.fetches.len() < self.limits.fetches_max.into()
             && self.downlink.outstanding_bytes + u64::from(self.geometry.piece_bytes()) <= self.window_bytes(spare)
+            && (!neighbor.is_far || self.has_room_from_afar())
+    }
+
+    /// From afar, one piece and what twice the distance hides are on their way at any time: a thin link that many share
+    /// would be full for minutes of what they asked for, and nothing of it whole.
+    fn has_room_from_afar(&self) -> bool {
+        let (mut outstanding_bytes, mut distance) = (0, Span(u64::MAX));
+        for neighbor in self.neighbors.iter().filter(|neighbor| neighbor.is_far) {
+            distance = distance.min(neighbor.round_trip.unwrap_or(Span::ZERO));
+            let fetches = neighbor.fetches.iter().filter_map(|req| self.downlink.fetches.get(req)).filter(|fetch| !fetch.received);
+            outstanding_bytes += fetches.map(|fetch| u64::from(fetch.bytes)).sum::<u64>();
+        }
+        outstanding_bytes as f64 <= 2.0 * self.downlink.flow_from_afar.rate(self.now) * distance.as_s()
     }
 
     /// Bytes that may be outstanding.
@@ -162,8 +209,12 @@ impl Swarm {
     }
 
     fn choose(&mut self, peer: PeerId, blocks: u16) -> Option<BlockSpan> {
-        let held = &self.neighbors.get(peer)?.held;
-        self.pieces.choose(held, blocks).or_else(|| self.steal(peer, blocks))
+        let sender = self.neighbors.get(peer)?;
+        let span = match sender.is_far {
+            false => self.pieces.choose(&sender.held, blocks),
+            true => self.pieces.choose_from_afar(&sender.held, blocks, |piece| self.may_come_from_afar(piece)),
+        };
+        span.or_else(|| self.steal(peer, blocks))
     }
 
     /// Takes over the request that would end last, if this sender would end it much sooner.
@@ -180,6 +231,7 @@ impl Swarm {
             .fetches
             .iter()
             .filter(|(_, fetch)| fetch.from != peer && !fetch.received && thief.held.contains(fetch.span.piece()))
+            .filter(|(_, fetch)| !thief.is_far || self.may_come_from_afar(fetch.span.piece()))
             .filter_map(|(&req, fetch)| {
                 let rate = self.neighbors.get(fetch.from).and_then(|neighbor| neighbor.speed.known()).unwrap_or(usual);
                 let theirs_s = fetch.remaining_s(now, rate);
@@ -247,7 +299,15 @@ impl Swarm {
         fetch.arrived += fresh;
         fetch.first_at.get_or_insert(now);
         fetch.last_at = now;
-        self.downlink.flow.add(now, fresh.into());
+        let from = fetch.from;
+        self.count_arrived(from, fresh);
+    }
+
+    fn count_arrived(&mut self, from: PeerId, bytes: u32) {
+        self.downlink.flow.add(self.now, bytes.into());
+        if self.neighbors.get(from).is_some_and(|neighbor| neighbor.is_far) {
+            self.downlink.flow_from_afar.add(self.now, bytes.into());
+        }
     }
 
     pub(super) fn on_received(&mut self, req: RequestId) {
@@ -261,7 +321,7 @@ impl Swarm {
         fetch.last_at = now;
         fetch.received = true;
         let fetch = *fetch;
-        self.downlink.flow.add(now, fresh.into());
+        self.count_arrived(fetch.from, fresh);
         self.downlink.outstanding_bytes -= u64::from(fetch.bytes);
         if let Some(neighbor) = self.neighbors.get_mut(fetch.from) {
             let begun = fetch.asked_at.max(neighbor.received_at);
@@ -270,6 +330,9 @@ impl Swarm {
         }
         if fetch.assigned {
             self.give_credit(fetch.from);
+        }
+        if self.neighbors.get(fetch.from).is_some_and(|neighbor| neighbor.is_far) {
+            self.use_kept_grants();
         }
     }
 
@@ -339,9 +402,14 @@ impl Swarm {
             self.cancel(req);
         }
         self.log.push(piece);
+        // A region that has the piece already has no use for ours.
+        let is_first = !self.pieces.is_afar(piece);
+        self.near.has_news_for_afar |= is_first;
         for neighbor in self.neighbors.iter_mut().filter(|neighbor| !neighbor.held.contains(piece)) {
             neighbor.lacks += 1;
-            neighbor.has_news(self.now);
+            if !neighbor.is_far || is_first {
+                neighbor.has_news(self.now);
+            }
         }
         self.have_soon();
         if self.pieces.is_whole() {

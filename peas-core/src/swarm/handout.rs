@@ -28,8 +28,7 @@ pub(super) struct Handout {
     alone: BTreeMap<PeerId, u32>,
     /// Bytes sent after the last piece had left: they count against the origin's budget.
     pub extra_bytes: u64,
-    began_at: Option<Time>,
-    rest_until: Option<Time>,
+    began: bool,
     /// When somebody last announced a piece.
     announced_at: Time,
 }
@@ -37,14 +36,10 @@ pub(super) struct Handout {
 /// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
 pub(super) const LEASE_MIN: Span = Span::s(10);
 
-/// When every piece has left once, the origin rests for this share of the time that took, 5 s at most: mostly the swarm does the rest
-/// alone, and what the origin would add in that moment is a copy that somebody else could have sent.
-const REST_SHARE: u64 = 10;
-const REST_MAX: Span = Span::s(5);
-
-/// An origin this many times faster than its clients goes on sending when the hand-out is over; any other only when nobody announced
-/// a piece for a second or four times what a piece takes.
-const OUTCLASSED: f64 = 10.0;
+/// When every piece has left once, the origin rests unless its help would end the distribution sooner by this share of the time in which
+/// it sends one copy, and by half a second at least: what it sends then is a copy that somebody else would have sent a little later.
+const SAVED_SHARE_MIN: f64 = 0.03;
+const SAVED_MIN_S: f64 = 0.5;
 
 /// Most assignments that a client's credits may add up to: what a 10 Gbit/s client of 1 MiB pieces needs, and no hoard.
 pub(super) const CREDIT_MAX: u32 = 16;
@@ -61,8 +56,7 @@ impl Handout {
             waiting: waiting.into(),
             alone: BTreeMap::new(),
             extra_bytes: 0,
-            began_at: None,
-            rest_until: None,
+            began: false,
             announced_at: Time::ZERO,
         }
     }
@@ -173,7 +167,7 @@ impl Swarm {
                 neighbor.credit -= 1;
             }
             self.uplink.idle_since = None;
-            self.handout.as_mut().expect("as above").began_at.get_or_insert(self.now);
+            self.handout.as_mut().expect("as above").began = true;
             self.permit(
                 peer,
                 Some(piece),
@@ -193,19 +187,19 @@ impl Swarm {
     /// holds nothing alone, and would be sent everything again and again.
     fn pick_assignee(&self) -> Option<PeerId> {
         let handout = self.handout.as_ref()?;
-        let known: Vec<u64> = self.neighbors.iter().map(|neighbor| neighbor.claimed_upload).filter(|&rate| rate > 0).collect();
         let try_one = self.neighbors.may_try_one(self.now, self.trial());
-        let typical = if known.is_empty() { 1 } else { known.iter().sum::<u64>() / known.len() as u64 };
+        let typical = self.typical_upload().unwrap_or(1.0);
         self.neighbors
             .iter()
             .filter(|neighbor| neighbor.credit > 0 && neighbor.told_held && !neighbor.held.is_full())
+            .filter(|neighbor| neighbor.may_be_served())
             .filter(|neighbor| neighbor.answers || (try_one && neighbor.permits.is_empty()))
             .min_by(|a, b| {
                 let load = |neighbor: &super::neighbors::Neighbor| {
-                    let rate = if neighbor.claimed_upload > 0 { neighbor.claimed_upload } else { typical };
-                    f64::from(handout.alone(neighbor.peer) + 1) / rate as f64
+                    let rate = if neighbor.claimed_upload > 0 { neighbor.claimed_upload as f64 } else { typical };
+                    f64::from(handout.alone(neighbor.peer) + 1) / rate
                 };
-                let is_behind = |neighbor: &super::neighbors::Neighbor| neighbor.behind_until > self.now;
+                let is_behind = |neighbor: &super::neighbors::Neighbor| neighbor.is_slow || neighbor.behind_until > self.now;
                 is_behind(a).cmp(&is_behind(b)).then(load(a).total_cmp(&load(b))).then(a.permits.len().cmp(&b.permits.len()))
             })
             .map(|neighbor| neighbor.peer)
@@ -216,28 +210,32 @@ impl Swarm {
         self.handout.as_mut().is_some_and(|handout| !handout.is_done())
     }
 
-    /// Whether the origin waits to see what the swarm does alone.
+    /// Whether the origin, its hand-out over, leaves the rest to the swarm: it would save little, and the swarm gets on.
     pub(super) fn is_resting(&mut self) -> bool {
-        let (now, outclasses) = (self.now, self.outclasses_clients());
-        let patience = Span(self.piece_time().0 * 4).max(Span::s(1));
-        let Some(handout) = &mut self.handout else { return false };
-        let Some(began) = handout.began_at else { return false };
-        let until = *handout.rest_until.get_or_insert(now + Span(now.since(began).0 / REST_SHARE).min(REST_MAX));
-        // A swarm that gets on needs no more of an origin that is as fast as its clients are.
-        let until = if outclasses { until } else { until.max(handout.announced_at + patience) };
-        if until > now {
-            self.wake_at(until);
+        let Some(handout) = self.handout.as_ref().filter(|handout| handout.began) else { return false };
+        let until = handout.announced_at + Span(self.piece_time().0 * 4).max(Span::s(1));
+        if until <= self.now || self.saves_much() {
+            return false;
         }
-        until > now
+        self.wake_at(until);
+        true
     }
 
-    /// Whether the origin sends so much faster than its clients that it is worth its keep whatever they do.
-    fn outclasses_clients(&self) -> bool {
-        let claimed: Vec<u64> = self.neighbors.iter().map(|neighbor| neighbor.claimed_upload).filter(|&rate| rate > 0).collect();
-        match (self.uplink.bytes_per_s(), claimed.is_empty()) {
-            (Some(ours), false) => ours > OUTCLASSED * claimed.iter().sum::<u64>() as f64 / claimed.len() as f64,
-            _ => false,
-        }
+    /// Whether the clients would be whole much sooner with us than by what they can pass on themselves.
+    fn saves_much(&self) -> bool {
+        let (Some(ours), Some(typical)) = (self.uplink.bytes_per_s(), self.typical_upload()) else { return false };
+        let clients = || self.neighbors.iter().filter(|neighbor| neighbor.told_held);
+        let missing: u64 = clients().map(|neighbor| u64::from(self.geometry.piece_count() - neighbor.held.len())).sum();
+        let missing_bytes = missing as f64 * f64::from(self.geometry.piece_bytes());
+        let theirs = typical * clients().count() as f64;
+        let saved_s = missing_bytes / theirs - missing_bytes / (theirs + ours);
+        saved_s > (SAVED_SHARE_MIN * self.geometry.total_bytes() as f64 / ours).max(SAVED_MIN_S)
+    }
+
+    /// Bytes per second at which a client passes pieces on, by what those say who know.
+    fn typical_upload(&self) -> Option<f64> {
+        let known: Vec<u64> = self.neighbors.iter().map(|neighbor| neighbor.claimed_upload).filter(|&rate| rate > 0).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<u64>() as f64 / known.len() as f64)
     }
 
     pub(super) fn assignment_declined(&mut self, peer: PeerId, piece: PieceIdx) {

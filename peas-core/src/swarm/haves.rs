@@ -125,8 +125,9 @@ impl Swarm {
         }
         let Some(held) = PieceSet::from_runs(&self.geometry, runs) else { return self.fault(peer, Fault::Protocol) };
         let lacks = self.pieces.held().count_minus(&held);
+        let place = neighbor.place();
         for piece in held.iter() {
-            self.pieces.holder_came(piece);
+            self.pieces.holder_came(piece, place);
             if let Some(handout) = &mut self.handout {
                 handout.announced(piece, peer);
             }
@@ -149,13 +150,17 @@ impl Swarm {
             return self.fault(peer, Fault::Protocol);
         }
         (neighbor.need, neighbor.queue_ms) = (need, queue_ms);
-        neighbor.has_news(self.now);
+        if !neighbor.is_far {
+            neighbor.has_news(self.now);
+        }
+        neighbor.news_at = self.now;
         if let Some(handout) = &mut self.handout {
             handout.progressed(self.now);
         }
+        let (place, is_far) = (neighbor.place(), neighbor.is_far);
         for piece in pieces {
             if neighbor.held.insert(piece) {
-                self.pieces.holder_came(piece);
+                self.pieces.holder_came(piece, place);
                 if self.pieces.held().contains(piece) {
                     neighbor.lacks -= 1;
                 }
@@ -163,6 +168,9 @@ impl Swarm {
                     handout.announced(piece, peer);
                 }
             }
+        }
+        if is_far {
+            self.use_kept_grants();
         }
     }
 
@@ -186,7 +194,7 @@ impl Swarm {
     pub(super) fn forget_holder(&mut self, peer: PeerId, piece: PieceIdx) {
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         if neighbor.held.remove(piece) {
-            self.pieces.holder_went(piece);
+            self.pieces.holder_went(piece, neighbor.place());
             if self.pieces.held().contains(piece) {
                 neighbor.lacks += 1;
                 neighbor.has_news(self.now);

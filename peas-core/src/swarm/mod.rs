@@ -19,6 +19,7 @@ mod members;
 mod neighbors;
 mod pieces;
 mod rates;
+mod regions;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -36,6 +37,7 @@ use haves::Log;
 use members::Members;
 use neighbors::{Neighbor, Neighbors};
 use pieces::Pieces;
+use regions::Near;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use uplink::Uplink;
@@ -132,6 +134,7 @@ pub struct Swarm {
     log: Log,
     members: Members,
     faults: Faults,
+    near: Near,
 
     paused: bool,
     disk_holds: bool,
@@ -173,6 +176,7 @@ impl Swarm {
             log: Log::default(),
             members: Members::new(),
             faults: Faults::default(),
+            near: Near::new(&geometry, me),
             paused: false,
             disk_holds: false,
             leaving: false,
@@ -252,7 +256,7 @@ impl Swarm {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::LinkUp { peer, addr, dialed, hello } => self.on_link_up(peer, addr, dialed, &hello),
+            Input::LinkUp { peer, addr, dialed, round_trip, hello } => self.on_link_up(peer, addr, dialed, round_trip, &hello),
             Input::LinkDown { peer } => self.unlink(peer),
             Input::DialFailed { addr } => self.on_dial_failed(addr),
             Input::Probed { addr, peer } => self.on_probed(addr, peer),
@@ -300,7 +304,7 @@ impl Swarm {
         }
     }
 
-    fn on_link_up(&mut self, peer: PeerId, addr: SocketAddr, dialed: bool, hello: &Hello) {
+    fn on_link_up(&mut self, peer: PeerId, addr: SocketAddr, dialed: bool, round_trip: Option<Span>, hello: &Hello) {
         let listen = if dialed { Some(addr) } else { hello.listen_port.map(|port| SocketAddr::new(addr.ip(), port)) };
         if self.neighbors.get(peer).is_some() || peer == self.me {
             self.member_linked(peer, addr, dialed, None);
@@ -308,6 +312,7 @@ impl Swarm {
         }
         let mut neighbor = Neighbor::new(peer, addr, PieceSet::empty(&self.geometry), self.now);
         (neighbor.listen, neighbor.dialed, neighbor.region, neighbor.is_origin) = (listen, dialed, hello.region, hello.origin);
+        neighbor.round_trip = round_trip;
         // Who the host or the signed pea names is taken at its word for its first pieces.
         neighbor.proven = hello.origin && dialed;
         neighbor.lacks = self.pieces.held().len();
@@ -355,7 +360,7 @@ impl Swarm {
     fn unlink(&mut self, peer: PeerId) {
         let Some(gone) = self.neighbors.remove(peer) else { return };
         for piece in gone.held.iter() {
-            self.pieces.holder_went(piece);
+            self.pieces.holder_went(piece, gone.place());
         }
         self.release_uplink(gone.permits.iter().copied(), &gone.serving);
         self.release_fetches(&gone);
@@ -408,9 +413,12 @@ impl Swarm {
     fn tick(&mut self) {
         self.tick_at = self.now + TICK;
         self.lapse_permits();
+        self.set_slow_aside();
         self.lapse_assignments();
         self.lapse_fetches();
         self.credit_origins();
+        self.look_around();
+        self.use_kept_grants();
         self.tend_members();
         self.watch_availability();
     }

@@ -23,7 +23,9 @@ pub(super) struct Permit {
 pub(super) struct Serving {
     pub req: RequestId,
     pub span: BlockSpan,
+    /// Room that it takes in the queue: its length, or nothing when it is served beside others.
     pub bytes: u64,
+    pub since: Time,
 }
 
 /// A linked peer.
@@ -36,6 +38,10 @@ pub(super) struct Neighbor {
     pub listen: Option<SocketAddr>,
     pub dialed: bool,
     pub region: u32,
+    /// Least time that an answer of it took.
+    pub round_trip: Option<Span>,
+    /// It is in another region than we are.
+    pub is_far: bool,
     pub is_origin: bool,
 
     // What it told us.
@@ -43,6 +49,8 @@ pub(super) struct Neighbor {
     pub told_held: bool,
     pub need: u32,
     pub queue_ms: u32,
+    /// When it last announced something.
+    pub news_at: Time,
 
     // What we told it: everything up to here of the log of commits, and when.
     pub log_at: usize,
@@ -54,6 +62,8 @@ pub(super) struct Neighbor {
     pub lacks: u32,
     pub permits: VecDeque<Permit>,
     pub serving: Vec<Serving>,
+    /// Its way is narrower than our uplink: it is served beside others, one request at a time.
+    pub is_slow: bool,
     pub backoff_until: Time,
     /// Grants that it declined in a row while neither of us had news for the other.
     pub declines: u8,
@@ -72,6 +82,8 @@ pub(super) struct Neighbor {
     pub claimed_upload: u64,
 
     // Receiving from it.
+    /// A grant of this many blocks that we have no use for yet, and since when.
+    pub kept_grant: Option<(u16, Time)>,
     pub fetches: Vec<RequestId>,
     pub speed: Speed,
     pub received_at: Time,
@@ -82,6 +94,15 @@ pub(super) struct Neighbor {
     pub credit_out: u32,
 }
 
+/// Where what a neighbour holds counts as being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Near,
+    Far,
+    /// With an origin: it has not got to anybody yet.
+    Source,
+}
+
 impl Neighbor {
     pub fn new(peer: PeerId, addr: SocketAddr, held: PieceSet, now: Time) -> Self {
         Self {
@@ -90,17 +111,21 @@ impl Neighbor {
             listen: None,
             dialed: false,
             region: 0,
+            round_trip: None,
+            is_far: false,
             is_origin: false,
             held,
             told_held: false,
             need: u32::MAX,
             queue_ms: 0,
+            news_at: now,
             log_at: 0,
             told_at: now,
             told_need: 0,
             lacks: 0,
             permits: VecDeque::new(),
             serving: Vec::new(),
+            is_slow: false,
             backoff_until: Time::ZERO,
             declines: 0,
             answers: false,
@@ -110,6 +135,7 @@ impl Neighbor {
             credit: 0,
             behind_until: Time::ZERO,
             claimed_upload: 0,
+            kept_grant: None,
             fetches: Vec::new(),
             speed: Speed::default(),
             received_at: now,
@@ -119,10 +145,31 @@ impl Neighbor {
         }
     }
 
+    pub fn place(&self) -> Place {
+        match (self.is_origin, self.is_far) {
+            (true, _) => Place::Source,
+            (false, true) => Place::Far,
+            (false, false) => Place::Near,
+        }
+    }
+
+    pub fn note_round_trip(&mut self, took: Span) {
+        self.round_trip = Some(self.round_trip.map_or(took, |least| least.min(took)));
+    }
+
     /// Whether a grant to it may be of use now.
     pub fn may_be_granted(&self, now: Time) -> bool {
-        let permits_max = if self.answers { PERMITS_PER_PEER_MAX } else { 1 };
-        self.told_held && self.lacks as usize > self.serving.len() && self.permits.len() < permits_max && self.backoff_until <= now
+        let permits_max = if self.answers && !self.is_slow && !self.is_far { PERMITS_PER_PEER_MAX } else { 1 };
+        self.told_held
+            && self.lacks as usize > self.serving.len()
+            && self.permits.len() < permits_max
+            && self.backoff_until <= now
+            && self.may_be_served()
+    }
+
+    /// Whether one more request of it may be served.
+    pub fn may_be_served(&self) -> bool {
+        !self.is_slow || (self.serving.is_empty() && self.permits.is_empty())
     }
 
     /// One of us has something new for the other: a long rest after many declines is over.

@@ -3,6 +3,7 @@
 //! A piece is in exactly one state: held; on its way (it has an entry in `partial`); or missing. `asked` marks the pieces on their
 //! way of which every block is verified or asked for, so "missing or with blocks to spare" is one bit test.
 
+use super::neighbors::Place;
 use crate::unit::{BlockSpan, Geometry, PieceIdx, PieceSet, RequestId, Rng};
 use std::collections::BTreeMap;
 
@@ -48,8 +49,10 @@ pub(super) struct Pieces {
     held: PieceSet,
     asked: PieceSet,
     partial: BTreeMap<PieceIdx, Partial>,
-    /// Neighbours that hold the piece.
+    /// Neighbours that hold the piece, and how many of them have got it near us and afar.
     holders: Vec<u16>,
+    near: Vec<u16>,
+    far: Vec<u16>,
     /// Our own order among equally rare pieces, so that peers do not all choose the same.
     rank: Vec<u32>,
     bytes_held: u64,
@@ -66,6 +69,8 @@ impl Pieces {
             asked: PieceSet::empty(&geometry),
             partial: BTreeMap::new(),
             holders: vec![0; geometry.piece_count() as usize],
+            near: vec![0; geometry.piece_count() as usize],
+            far: vec![0; geometry.piece_count() as usize],
             rank,
         }
     }
@@ -87,12 +92,48 @@ impl Pieces {
         self.geometry.piece_count() - self.held.len() - self.asked.len()
     }
 
-    pub fn holder_came(&mut self, piece: PieceIdx) {
+    pub fn holder_came(&mut self, piece: PieceIdx, place: Place) {
         self.holders[piece.at()] += 1;
+        self.count_at(piece, place).map(|count| *count += 1);
     }
 
-    pub fn holder_went(&mut self, piece: PieceIdx) {
+    pub fn holder_went(&mut self, piece: PieceIdx, place: Place) {
         self.holders[piece.at()] -= 1;
+        self.count_at(piece, place).map(|count| *count -= 1);
+    }
+
+    /// A holder turns out to be elsewhere.
+    pub fn holder_moved(&mut self, piece: PieceIdx, from: Place, to: Place) {
+        self.holder_went(piece, from);
+        self.holder_came(piece, to);
+    }
+
+    fn count_at(&mut self, piece: PieceIdx, place: Place) -> Option<&mut u16> {
+        match place {
+            Place::Near => Some(&mut self.near[piece.at()]),
+            Place::Far => Some(&mut self.far[piece.at()]),
+            Place::Source => None,
+        }
+    }
+
+    /// Whether a near neighbour has got the piece.
+    pub fn is_near(&self, piece: PieceIdx) -> bool {
+        self.near[piece.at()] > 0
+    }
+
+    /// Whether a far neighbour has got the piece.
+    pub fn is_afar(&self, piece: PieceIdx) -> bool {
+        self.far[piece.at()] > 0
+    }
+
+    /// Whether we hold a piece that no far neighbour holds.
+    pub fn has_news_for_afar(&self) -> bool {
+        self.held.iter().any(|piece| !self.is_afar(piece))
+    }
+
+    /// Missing pieces that somebody has got.
+    pub fn offered(&self) -> impl Iterator<Item = PieceIdx> + '_ {
+        self.geometry.pieces().filter(|&piece| !self.held.contains(piece) && (self.is_near(piece) || self.is_afar(piece)))
     }
 
     /// Missing pieces that no neighbour holds.
@@ -107,17 +148,27 @@ impl Pieces {
 
     /// What to ask a sender for: blocks of a piece already begun, else the rarest piece; at most `max` blocks.
     pub fn choose(&self, sender: &PieceSet, max: u16) -> Option<BlockSpan> {
-        self.begun(sender, max).or_else(|| {
-            let rarest = self.open_to(sender).min_by_key(|piece| (self.holders[piece.at()], self.rank[piece.at()]))?;
-            self.geometry.span(rarest, 0, max.min(self.geometry.blocks_of(rarest)))
-        })
+        self.choose_by(sender, max, |_| true, |piece| (self.holders[piece.at()], self.rank[piece.at()]))
     }
 
-    fn begun(&self, sender: &PieceSet, max: u16) -> Option<BlockSpan> {
-        self.partial
-            .iter()
-            .filter(|(piece, _)| !self.asked.contains(**piece) && sender.contains(**piece))
-            .find_map(|(&piece, partial)| partial.free_run(&self.geometry, piece, max))
+    /// The same for a sender that may bring only some pieces. Those that nobody near has got go first, in no order that prefers the newest:
+    /// the rarest first would leave what came early to the end.
+    pub fn choose_from_afar(&self, sender: &PieceSet, max: u16, may_bring: impl Fn(PieceIdx) -> bool) -> Option<BlockSpan> {
+        self.choose_by(sender, max, may_bring, |piece| (self.near[piece.at()], self.rank[piece.at()]))
+    }
+
+    fn choose_by(
+        &self,
+        sender: &PieceSet,
+        max: u16,
+        may_bring: impl Fn(PieceIdx) -> bool,
+        order: impl Fn(PieceIdx) -> (u16, u32),
+    ) -> Option<BlockSpan> {
+        let begun = self.partial.iter().filter(|&(&piece, _)| !self.asked.contains(piece) && sender.contains(piece) && may_bring(piece));
+        begun.filter_map(|(&piece, partial)| partial.free_run(&self.geometry, piece, max)).next().or_else(|| {
+            let first = self.open_to(sender).filter(|&piece| may_bring(piece)).min_by_key(|&piece| order(piece))?;
+            self.geometry.span(first, 0, max.min(self.geometry.blocks_of(first)))
+        })
     }
 
     fn open_to<'a>(&'a self, sender: &'a PieceSet) -> impl Iterator<Item = PieceIdx> + 'a {
@@ -248,7 +299,7 @@ mod tests {
         let mut pieces = table(4 << 16, 1 << 16);
         let all = PieceSet::full(&pieces.geometry);
         let rare = pieces.geometry.piece(2).unwrap();
-        pieces.geometry.pieces().filter(|&piece| piece != rare).for_each(|piece| pieces.holder_came(piece));
+        pieces.geometry.pieces().filter(|&piece| piece != rare).for_each(|piece| pieces.holder_came(piece, Place::Near));
         assert_eq!(pieces.choose(&all, 4).unwrap().piece(), rare);
         assert_eq!(pieces.hold(rare), []);
         let next = pieces.choose(&all, 4).unwrap().piece();

@@ -63,8 +63,8 @@ impl Room {
         self.links.push((a, b));
         let origin = |room: &Room, n: u8| room.machines[&n].role == Role::Origin;
         let (a_is_origin, b_is_origin) = (origin(self, a), origin(self, b));
-        self.give(a, Input::LinkUp { peer: peer(b), addr: addr(b), dialed: true, hello: hello(b_is_origin) });
-        self.give(b, Input::LinkUp { peer: peer(a), addr: addr(a), dialed: false, hello: hello(a_is_origin) });
+        self.give(a, Input::LinkUp { peer: peer(b), addr: addr(b), dialed: true, round_trip: None, hello: hello(b_is_origin) });
+        self.give(b, Input::LinkUp { peer: peer(a), addr: addr(a), dialed: false, round_trip: None, hello: hello(a_is_origin) });
     }
 
     fn cut(&mut self, a: u8, b: u8) {

@@ -49,6 +49,13 @@ const USED_SHARE_WEIGHT: f64 = 0.1;
 /// When a permit that was not used stops taking room in the queue: 1 s, or four round trips where those are longer.
 const STALE_MIN: Span = Span::s(1);
 
+/// A far peer's request that takes this many times what a piece takes on our uplink, and this long at least, takes no more room in the
+/// queue: the way is narrower than our uplink, which would stand idle behind a few of those. 8: with three pieces queued each takes three.
+/// Near peers wait for each other's downlinks as long as that, and giving them more at once only makes it worse (`peas-sim run --clients
+/// 128`: 1.25 instead of 1.07).
+const ASIDE_PIECES: u64 = 32;
+const ASIDE_MIN: Span = Span::ms(500);
+
 /// Bounds of a trial.
 const TRIAL_MIN: Span = Span::ms(50);
 const TRIAL: Span = Span::ms(250);
@@ -119,13 +126,20 @@ impl Uplink {
     }
 
     fn note_sent(&mut self, now: Time, queued: u64, sent: u64) {
-        self.queued_bytes -= queued;
         self.sent_bytes += sent;
         self.flow.add(now, sent);
-        if let Some(since) = self.busy_since {
+        if let Some(since) = self.busy_since.filter(|_| queued > 0) {
             self.speed.add(sent, now.since(since));
         }
-        self.busy_since = (self.queued_bytes > 0).then_some(now);
+        self.leave_queue(now, queued);
+    }
+
+    /// Bytes that are sent, given up or set aside. What comes next is timed from here.
+    fn leave_queue(&mut self, now: Time, bytes: u64) {
+        if bytes > 0 {
+            self.queued_bytes -= bytes;
+            self.busy_since = (self.queued_bytes > 0).then_some(now);
+        }
     }
 
     /// How long what is queued will take.
@@ -180,7 +194,7 @@ impl Swarm {
         // A random walk over all slots without writing down a permutation: a random start and a step coprime to the count.
         let start = self.rng.below(count);
         let step = self.random_step(count);
-        let mut best: Option<(i64, PeerId)> = None;
+        let mut best: Option<((bool, i64), PeerId)> = None;
         let mut tried = 0;
         let try_one = self.neighbors.may_try_one(self.now, self.trial());
         for turn in 0..count {
@@ -188,12 +202,14 @@ impl Swarm {
             if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) {
                 continue;
             }
+            // A region that has got all that we hold is granted only when nobody else can use it.
+            let last = neighbor.is_far && !self.near.has_news_for_afar;
             let score = i64::from(neighbor.held.len()) - i64::from(neighbor.need.min(self.geometry.piece_count()))
                 + 2 * (neighbor.permits.len() + neighbor.serving.len()) as i64;
-            if best.is_none_or(|(least, _)| score < least) {
-                best = Some((score, neighbor.peer));
+            if best.is_none_or(|(least, _)| (last, score) < least) {
+                best = Some(((last, score), neighbor.peer));
             }
-            tried += 1;
+            tried += usize::from(!last);
             if tried == TRIED {
                 break;
             }
@@ -225,7 +241,11 @@ impl Swarm {
         };
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         // Who is not known to answer is given leave on trial: it takes no room from others.
-        let (bytes, life) = if neighbor.answers { (bytes, life) } else { (0, life.min(PERMIT_LIFE)) };
+        let (bytes, life) = match neighbor.answers {
+            true if neighbor.is_slow || (neighbor.is_far && piece.is_none()) => (0, life),
+            true => (bytes, life),
+            false => (0, life.min(PERMIT_LIFE)),
+        };
         neighbor.permits.push_back(Permit { piece, blocks, bytes, at: self.now, until: self.now + life });
         self.uplink.permitted_bytes += bytes;
         self.send(peer, message);
@@ -241,12 +261,12 @@ impl Swarm {
         if !self.pieces.held().contains(span.piece()) {
             return self.refuse(peer, req, REFUSE_NOT_HELD);
         }
-        let bytes = u64::from(self.geometry.len_of_span(span));
         let neighbor = self.neighbors.get_mut(peer).expect("its permit was just taken");
+        let bytes = if neighbor.is_slow { 0 } else { u64::from(self.geometry.len_of_span(span)) };
         if neighbor.serving.iter().any(|serving| serving.req == req) {
             return self.fault(peer, Fault::Protocol);
         }
-        neighbor.serving.push(Serving { req, span, bytes });
+        neighbor.serving.push(Serving { req, span, bytes, since: self.now });
         self.uplink.note_queue(self.now, bytes);
         self.output(Output::Serve { req, to: peer, span });
     }
@@ -260,6 +280,7 @@ impl Swarm {
             .position(|permit| permit.piece == Some(span.piece()))
             .or_else(|| permits.iter().position(|permit| permit.piece.is_none() && permit.blocks >= span.count()))?;
         let permit = permits.remove(at)?;
+        neighbor.note_round_trip(self.now.since(permit.at));
         (neighbor.answers, neighbor.has_asked, neighbor.vain, neighbor.declines) = (true, true, 0, 0);
         self.uplink.permitted_bytes -= permit.bytes;
         Some(permit)
@@ -290,6 +311,7 @@ impl Swarm {
         // A decline costs nothing, so it proves nothing; but it is a word.
         neighbor.vain = 0;
         self.uplink.permitted_bytes -= permit.bytes;
+        neighbor.note_round_trip(self.now.since(permit.at));
         self.uplink.note_grant(&permit, self.now, false);
         match piece {
             Some(piece) => self.assignment_declined(peer, piece),
@@ -306,9 +328,11 @@ impl Swarm {
     }
 
     pub(super) fn on_serve_ended(&mut self, peer: PeerId, req: RequestId, sent_bytes: u32, damaged: bool) {
+        let usual = self.usual_serve();
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         let Some(at) = neighbor.serving.iter().position(|serving| serving.req == req) else { return };
         let serving = neighbor.serving.swap_remove(at);
+        neighbor.is_slow &= usual.is_none_or(|usual| self.now.since(serving.since) >= usual);
         self.uplink.note_sent(self.now, serving.bytes, sent_bytes.into());
         self.count_copies(u64::from(sent_bytes));
         if damaged {
@@ -334,6 +358,25 @@ impl Swarm {
         }
     }
 
+    /// Far peers that take what they asked for too slowly to fill the uplink make room for others.
+    pub(super) fn set_slow_aside(&mut self) {
+        let Some(usual) = self.usual_serve() else { return };
+        let now = self.now;
+        let mut aside_bytes = 0;
+        for neighbor in self.neighbors.iter_mut().filter(|neighbor| neighbor.is_far) {
+            if neighbor.serving.iter().any(|serving| now.since(serving.since) >= usual) {
+                neighbor.is_slow = true;
+                aside_bytes += neighbor.serving.iter_mut().map(|serving| std::mem::take(&mut serving.bytes)).sum::<u64>();
+            }
+        }
+        self.uplink.leave_queue(now, aside_bytes);
+    }
+
+    /// Longest time in which a request is served to a peer that is not slow, if we know what our uplink can do.
+    fn usual_serve(&self) -> Option<Span> {
+        self.uplink.bytes_per_s().map(|_| Span(self.piece_time().0 * ASIDE_PIECES).max(ASIDE_MIN))
+    }
+
     /// Permits that nobody used in time count as declined; long before, they no longer take room in the queue. A peer that lets them
     /// lapse is not kept: at once if it never asked for anything, else after the second time in a row.
     pub(super) fn lapse_permits(&mut self) {
@@ -344,7 +387,7 @@ impl Swarm {
             let (peer, kept) = (neighbor.peer, neighbor.permits.len());
             for permit in neighbor.permits.iter_mut().filter(|permit| permit.bytes > 0 && now.since(permit.at) >= stale_after) {
                 stale_bytes += std::mem::take(&mut permit.bytes);
-                neighbor.answers = false;
+                neighbor.answers &= neighbor.is_far;
             }
             neighbor.permits.retain(|permit| {
                 let late = permit.until <= now;

@@ -1,6 +1,6 @@
 //! The words of the machine: facts that go in, requests that come out.
 
-use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId};
+use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId, Span};
 use crate::wire::{Hello, Message};
 use std::net::SocketAddr;
 
@@ -83,6 +83,8 @@ pub enum Input {
         addr: SocketAddr,
         /// Whether we dialled.
         dialed: bool,
+        /// How long an answer took while the link was made, if that is known.
+        round_trip: Option<Span>,
         /// What it said.
         hello: Hello,
     },

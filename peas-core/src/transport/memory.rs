@@ -162,7 +162,7 @@ impl Transport for MemoryTransport {
 fn link(peer: PeerId, addr: SocketAddr, pipe: DuplexStream, ends: [PeerId; 2]) -> LinkOf<MemoryTransport> {
     let (reader, writer) = split(pipe);
     let binding = blake3::derive_key("peas 2026 pipe binding", &ends.map(|end| end.0).concat());
-    Link { peer, binding, addr, reader: FrameReader::new(reader), writer: FrameWriter::new(writer) }
+    Link { peer, binding, addr, round_trip: None, reader: FrameReader::new(reader), writer: FrameWriter::new(writer) }
 }
 
 fn too_long() -> LinkError {

@@ -124,6 +124,8 @@ pub struct Link<R, W> {
     pub binding: [u8; 32],
     /// The far end of the connection. For an accepted link this is not where the peer listens.
     pub addr: SocketAddr,
+    /// How long an answer of the peer took when the link was made, if that was measured.
+    pub round_trip: Option<Duration>,
     /// Receiving half.
     pub reader: R,
     /// Sending half.

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// 1024 connections wait in the kernel while the door is full. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -74,7 +74,7 @@ impl TcpTransport {
         Ok(Self { tls: Tls::new(identity, options.plain), listener, buffers: Buffers::default() })
     }
 
-    fn link(&self, proven: Proven, addr: SocketAddr) -> LinkOf<Self> {
+    fn link(&self, proven: Proven, addr: SocketAddr, round_trip: Duration) -> LinkOf<Self> {
         let (inbound, outbound) = proven.stream.into_split();
         let outbound = NoSignal(outbound);
         let (inbound, outbound) = match proven.cover {
@@ -88,7 +88,7 @@ impl TcpTransport {
             }
         };
         let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound(outbound)));
-        Link { peer: proven.peer, binding: proven.binding, addr, reader, writer }
+        Link { peer: proven.peer, binding: proven.binding, addr, round_trip: Some(round_trip), reader, writer }
     }
 }
 
@@ -133,11 +133,14 @@ impl Transport for TcpTransport {
 
     async fn dial(&self, addr: SocketAddr, expect: Option<PeerId>, within: Duration) -> Result<LinkOf<Self>, LinkError> {
         let work = async {
+            let began = Instant::now();
             let stream = TcpStream::connect(addr).await?;
+            let round_trip = began.elapsed();
             tune(&stream)?;
-            self.tls.connect(stream, addr, expect).await
+            Ok::<_, LinkError>((self.tls.connect(stream, addr, expect).await?, round_trip))
         };
-        Ok(self.link(timeout(within, work).await.map_err(|_| too_long())??, addr))
+        let (proven, round_trip) = timeout(within, work).await.map_err(|_| too_long())??;
+        Ok(self.link(proven, addr, round_trip))
     }
 
     async fn incoming(&self) -> Result<TcpRaw, LinkError> {
@@ -150,11 +153,13 @@ impl Transport for TcpTransport {
     async fn accept(&self, raw: TcpRaw, within: Duration) -> Result<LinkOf<Self>, LinkError> {
         let TcpRaw { stream, addr, place } = raw;
         tune(&stream)?;
+        // The dialler speaks first, and at once; what takes time is its answer to our hello.
+        let began = Instant::now();
         let proven = tokio::select! {
             proven = timeout(within.min(HANDSHAKE_MAX), self.tls.accept(stream)) => proven.map_err(|_| too_long())??,
             () = place.wanted() => return Err(LinkError::Handshake("too slow while others wait".into())),
         };
-        Ok(self.link(proven, addr))
+        Ok(self.link(proven, addr, began.elapsed()))
     }
 
     fn listen_addr(&self) -> Option<SocketAddr> {
@@ -321,8 +326,8 @@ mod tests {
             let (near, far) = proven(plain).await;
             SockRef::from(&near.stream).set_send_buffer_size(8192).unwrap();
             let transport = TcpTransport::new(&Identity::generate(), &TcpOptions::default()).unwrap();
-            let mut near = transport.link(near, HERE);
-            let mut far = transport.link(far, HERE);
+            let mut near = transport.link(near, HERE, Duration::ZERO);
+            let mut far = transport.link(far, HERE, Duration::ZERO);
             let sending = async {
                 near.writer.message(&hello()).await.unwrap();
                 for req in 0..20 {

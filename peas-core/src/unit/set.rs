@@ -22,8 +22,13 @@ impl PieceSet {
 
     /// All pieces.
     pub fn full(geometry: &Geometry) -> Self {
+        Self::of(geometry, geometry.pieces())
+    }
+
+    /// These pieces.
+    pub fn of(geometry: &Geometry, pieces: impl Iterator<Item = PieceIdx>) -> Self {
         let mut set = Self::empty(geometry);
-        geometry.pieces().for_each(|piece| {
+        pieces.for_each(|piece| {
             set.insert(piece);
         });
         set
@@ -119,11 +124,7 @@ impl PieceSet {
     /// A set from runs that a stranger sent: every run must hold at least one piece, lie inside the content and come after the
     /// one before, with a gap.
     pub fn from_runs(geometry: &Geometry, runs: &[Run]) -> Option<Self> {
-        let mut set = Self::empty(geometry);
-        for piece in pieces_of_runs(geometry, runs)? {
-            set.insert(piece);
-        }
-        Some(set)
+        Some(Self::of(geometry, pieces_of_runs(geometry, runs)?))
     }
 }
 

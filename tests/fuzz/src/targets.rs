@@ -161,7 +161,7 @@ pub fn machine(data: &[u8]) -> bool {
                     origin: who & 2 != 0,
                     extensions: 0,
                 };
-                Input::LinkUp { peer: peer(who), addr, dialed: op & 128 != 0, hello }
+                Input::LinkUp { peer: peer(who), addr, dialed: op & 128 != 0, round_trip: None, hello }
             }
             2 => Input::LinkDown { peer: peer(who) },
             3 => Input::DialFailed { addr },
@@ -342,7 +342,7 @@ pub fn owner_record(data: &[u8]) -> bool {
     });
     let from = PeerId([4; 32]);
     let hello = Hello { version: 1, content: [0; 32], proof: vec![], listen_port: None, region: 0, origin: false, extensions: 0 };
-    swarm.handle(Time::ZERO, Input::LinkUp { peer: from, addr: ([9, 9, 9, 9], 1).into(), dialed: true, hello });
+    swarm.handle(Time::ZERO, Input::LinkUp { peer: from, addr: ([9, 9, 9, 9], 1).into(), dialed: true, round_trip: None, hello });
     if record.check().is_ok() {
         swarm.handle(Time::ZERO, Input::Message { peer: from, message: Message::Members(vec![record.clone()]) });
     }

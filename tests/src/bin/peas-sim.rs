@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use peas_core::swarm::Swarm;
 use peas_tests::sim::naive::Naive;
-use peas_tests::sim::workload::{Conduct, Plan, mbit};
+use peas_tests::sim::workload::{Conduct, Plan, Trunk, mbit};
 use peas_tests::sim::{Outcome, World, faults, report};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -95,6 +95,12 @@ struct RunArgs {
     /// Clients come at random, this many per second, instead of at once.
     #[arg(long)]
     poisson_per_s: Option<f64>,
+    /// Every other client is in a second region, behind a link of this rate, Mbit/s.
+    #[arg(long)]
+    trunk_mbit: Option<f64>,
+    /// What that link adds to the one-way latency, ms.
+    #[arg(long, default_value_t = 40.0)]
+    trunk_ms: f64,
     /// Share of poisoners.
     #[arg(long, default_value_t = 0.0)]
     poisoners: f64,
@@ -125,6 +131,9 @@ impl RunArgs {
             .with_conduct(self.poisoners, Conduct::Poisoner);
         if let Some(per_s) = self.poisson_per_s {
             plan = plan.poisson(per_s);
+        }
+        if let Some(trunk_mbit) = self.trunk_mbit {
+            plan = plan.two_regions(Trunk { bytes_per_s: mbit(trunk_mbit), one_way_s: self.trunk_ms / 1000.0 });
         }
         plan.origin_up_bytes_per_s = mbit(self.origin_mbit.unwrap_or(self.up_mbit));
         plan.one_way_s = self.one_way_ms / 1000.0;

@@ -7,7 +7,7 @@ use super::node::{NONE, addr_of, node_at};
 use super::workload::Conduct;
 use super::world::World;
 use peas_core::swarm::{FetchEnd, Input, Notice, Output};
-use peas_core::unit::{PeerId, PieceIdx, PieceSet, RequestId};
+use peas_core::unit::{PeerId, PieceIdx, PieceSet, RequestId, Span};
 use peas_core::wire::{Message, REFUSE_NOT_HELD};
 use std::net::SocketAddr;
 
@@ -98,12 +98,13 @@ impl<M: Machine> World<M> {
         let (dialer_end, listener_end) = (self.links.name(half), self.links.name(half ^ 1));
         let (hello, answer) = (self.hello(dialer), self.hello(target));
         let dialer_peer = self.node(dialer).peer;
+        let round_trip = Some(Span(2 * self.latency_between(dialer, target) / 1000));
         if self.links.live(listener_end).is_some() {
-            self.feed(target, Input::LinkUp { peer: dialer_peer, addr: passing, dialed: false, hello });
+            self.feed(target, Input::LinkUp { peer: dialer_peer, addr: passing, dialed: false, round_trip, hello });
         }
         if self.links.live(dialer_end).is_some() {
             let peer = self.node(target).peer;
-            self.feed(dialer, Input::LinkUp { peer, addr, dialed: true, hello: answer });
+            self.feed(dialer, Input::LinkUp { peer, addr, dialed: true, round_trip, hello: answer });
         }
     }
 
