@@ -155,8 +155,18 @@ fn hollow(header: &str, into: &Path) -> PathBuf {
     library
 }
 
-/// `abidiff` finds no difference between a release and today but functions that came later. (When a reserved field gets a name, it
-/// will see that: a suppression then says which one.)
+/// Fields that were reserved in a release and have a name today: the struct's reserved words then and now.
+const NAMED_SINCE: [(&str, &str, &str); 1] = [("  uint64_t bytes_from_web;\n", "  uint64_t reserved[15];", "  uint64_t reserved[16];")];
+
+/// Today's header with those names taken back, so that all the rest can be compared.
+fn before_names(header: &str) -> String {
+    NAMED_SINCE.iter().fold(header.to_owned(), |header, (field, now, then)| {
+        assert!(header.matches(field).count() == 1 && header.matches(now).count() == 1, "{field}");
+        header.replace(field, "").replace(now, then)
+    })
+}
+
+/// `abidiff` finds no difference between a release and today but functions and names that came later.
 #[test]
 fn abidiff_sees_no_change_since_a_release() {
     let dir = folder();
@@ -164,7 +174,7 @@ fn abidiff_sees_no_change_since_a_release() {
         let output = Command::new("abidiff").arg("--no-added-syms").args([old, new]).output().expect("please install abigail-tools");
         (!output.status.success()).then(|| said(&output))
     };
-    let header = read(root().join("include/peas.h"));
+    let header = before_names(&read(root().join("include/peas.h")));
     let today = hollow(&header, &dir.path().join("today"));
     for release in releases() {
         let old = hollow(&read(release.join("peas.h")), &dir.path().join("old"));
