@@ -230,7 +230,10 @@ fn the_guides_code_compiles() {
     };
     let include = root().join("include");
     assert!(accepted(&include, &program(str::to_owned)), "{}", program(str::to_owned));
-    assert!(!accepted(&include, &program(|block| block.replace("peas_wait", "peas_await"))), "the control: a call that is not must be seen");
+    assert!(
+        !accepted(&include, &program(|block| block.replace("peas_wait", "peas_await"))),
+        "the control: a call that is not must be seen"
+    );
 }
 
 /// Doxygen finds a description of everything in the header, and its pages with the guide and the tables.
