@@ -530,9 +530,13 @@ typedef struct peas_info {
    */
   uint32_t reserved_1;
   /**
+   * Bytes received from web servers that the pea names.
+   */
+  uint64_t bytes_from_web;
+  /**
    * Zero.
    */
-  uint64_t reserved[16];
+  uint64_t reserved[15];
 } peas_info;
 
 /**

@@ -437,9 +437,9 @@ public unsafe partial class Ffi {
         peas_error_t * error);
 }
 
-[StructLayout(LayoutKind.Sequential, Size = 128)]
-public unsafe struct uint64_16_array_t {
-    public fixed UInt64 arr[16];
+[StructLayout(LayoutKind.Sequential, Size = 120)]
+public unsafe struct uint64_15_array_t {
+    public fixed UInt64 arr[15];
 }
 
 /// <summary>
@@ -558,9 +558,14 @@ public unsafe struct peas_info_t {
     public UInt32 reserved_1;
 
     /// <summary>
+    /// Bytes received from web servers that the pea names.
+    /// </summary>
+    public UInt64 bytes_from_web;
+
+    /// <summary>
     /// Zero.
     /// </summary>
-    public uint64_16_array_t reserved;
+    public uint64_15_array_t reserved;
 }
 
 public unsafe partial class Ffi {

@@ -113,7 +113,7 @@ static void draw(const peas_info *info, int game_runs)
         : info->paused == PEAS_PAUSE_DISK_ERROR ? "disk error"
         : info->state < sizeof doing / sizeof *doing ? doing[info->state] : "";
     double part = info->bytes_total > 0 ? (double)info->bytes_done / (double)info->bytes_total : 0;
-    uint64_t received = info->bytes_from_origin + info->bytes_from_peers;
+    uint64_t received = info->bytes_from_origin + info->bytes_from_peers + info->bytes_from_web;
     int filled = (int)(part * (sizeof bar - 1));
     for (int i = 0; i < (int)sizeof bar - 1; i++) bar[i] = i < filled ? '#' : '.';
     bar[sizeof bar - 1] = 0;
@@ -173,7 +173,7 @@ static int copy_file(const char *from, const char *to)
     if (out != NULL) {
         good = 1;
         while (good && (count = fread(block, 1, sizeof block, in)) > 0) good = fwrite(block, 1, count, out) == count;
-        good = good && !ferror(in);
+        good = good && !ferror(in) && fflush(out) == 0 && fsync(fileno(out)) == 0;
         good = fclose(out) == 0 && good && rename(part, to) == 0;
     }
     if (in != NULL) fclose(in);

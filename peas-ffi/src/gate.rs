@@ -151,7 +151,7 @@ fn layout() -> String {
     lay!(peas_engine_info: upload_limit, download_limit, jobs, port, listen, peer_id, reserved);
     lay!(peas_info: state, status, verb, paused, complete, pieces_done, pieces_total, pieces_bad, bytes_done, bytes_total, bytes_reused,
         bytes_from_origin, bytes_from_peers, bytes_wasted, bytes_sent, rate_received, rate_sent, remaining_ms, peers, members,
-        origin_linked, reserved_1, reserved);
+        origin_linked, reserved_1, bytes_from_web, reserved);
     lay!(peas_event: kind, status, job, bytes_done, bytes_total, level, notice, value, os_code, reserved_1, reserved, message);
     out
 }

@@ -122,6 +122,7 @@ fn fill(info: &mut peas_info, progress: &Progress) {
     info.bytes_reused = progress.bytes_reused;
     info.bytes_from_origin = progress.bytes_from_origin;
     info.bytes_from_peers = progress.bytes_from_peers;
+    info.bytes_from_web = progress.bytes_from_web;
     info.bytes_wasted = progress.bytes_wasted;
     info.bytes_sent = progress.bytes_sent;
     info.rate_received = progress.receive_bytes_per_s;

@@ -48,6 +48,7 @@ fn of_job(host: &Host, id: peas_job) -> Result<Value, Failure> {
         "bytes_reused": info.bytes_reused,
         "bytes_from_origin": info.bytes_from_origin,
         "bytes_from_peers": info.bytes_from_peers,
+        "bytes_from_web": info.bytes_from_web,
         "bytes_wasted": info.bytes_wasted,
         "bytes_sent": info.bytes_sent,
         "rate_received": info.rate_received,

@@ -261,8 +261,10 @@ pub struct peas_info {
     pub origin_linked: u32,
     /// Zero.
     pub reserved_1: u32,
+    /// Bytes received from web servers that the pea names.
+    pub bytes_from_web: u64,
     /// Zero.
-    pub reserved: [u64; 16],
+    pub reserved: [u64; 15],
 }
 
 /// Something that happened. 512 bytes.

@@ -40,7 +40,14 @@
 #define CONTENT_BYTES (6u << 20)
 #define HANG_MS 60000 /* for closing where the time is not what is tested: longer than any busy machine needs */
 
-static peas_error why;
+/* Also how many threads ThreadSanitizer has of its own, from the first on that is made. */
+#ifdef __SANITIZE_THREAD__
+#define UNDER_TSAN 1
+#else
+#define UNDER_TSAN 0
+#endif
+
+static _Thread_local peas_error why;
 
 static inline double now_s(void)
 {

@@ -13,3 +13,5 @@ mod abi;
 mod installed;
 #[path = "ffi/programs.rs"]
 mod programs;
+#[path = "common/web.rs"]
+mod web_server;

@@ -284,7 +284,7 @@ pub fn write_pea(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let written = volume.open(&passing, Access::Create).and_then(|file| {
         file.set_len(0)?;
         crate::storage::write_all_at(&*file, bytes, 0)?;
-        volume.set_mode(&passing, 0o644 & !crate::storage::umask())?;
+        file.set_mode(0o644 & !crate::storage::umask())?;
         file.sync_data()
     });
     let renamed = written.and_then(|()| volume.rename(&passing, &name)).and_then(|()| volume.sync_dir(Path::new("")));

@@ -94,7 +94,7 @@ impl Store {
                     write_all_at(&*copy, &buf[..count], at)?;
                     at += count as u64;
                 }
-                self.volume.set_mode(&passing, source.stat()?.mode)?;
+                copy.set_mode(source.stat()?.mode)?;
                 copy.sync_data()?;
                 self.volume.rename(&passing, to)
             }

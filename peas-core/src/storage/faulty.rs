@@ -343,6 +343,16 @@ impl VolumeFile for FaultyFile {
         Ok(self.volume.enter(false)?.stat_of(self.ino))
     }
 
+    fn set_mode(&self, _mode: u32) -> io::Result<()> {
+        self.volume.enter(true).map(|_| ())
+    }
+
+    fn set_mark(&self, mark: &[u8]) -> io::Result<()> {
+        // Durable at once: a mark that is lost makes a file the user's, which harms nothing.
+        self.volume.enter(true)?.marks.insert(self.ino, mark.to_vec());
+        Ok(())
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         let m = self.volume.enter(false)?;
         Ok(Some(offset).filter(|&offset| offset < m.stat_of(self.ino).bytes))
@@ -480,7 +490,6 @@ impl Volume for FaultyVolume {
     fn set_mark(&self, path: &Path, mark: &[u8]) -> io::Result<()> {
         let mut m = self.enter(true)?;
         let ino = m.find(path)?;
-        // Durable at once: a mark that is lost makes a file the user's, which harms nothing.
         m.marks.insert(ino, mark.to_vec());
         Ok(())
     }

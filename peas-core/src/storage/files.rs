@@ -4,7 +4,8 @@
 //! whether bytes are right.
 
 use super::volume::{Access, Stat, Volume, VolumeFile, make_dirs, read_exact_at, write_all_at};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -191,12 +192,30 @@ impl Tree {
 
     /// What is under each file's name; `None` where nothing is, or where a link or something else stands in the way.
     pub fn stats(&self) -> io::Result<Vec<Option<Stat>>> {
-        let found = (0..self.map.files.len()).map(|file| match self.volume.stat(&self.path_of(file)) {
-            Ok(stat) => Ok(Some(stat).filter(|stat| stat.kind == super::volume::Kind::File)),
-            Err(error) if super::volume::is_missing(&error) || is_loop(&error) => Ok(None),
-            Err(error) => Err(error),
-        });
-        found.collect()
+        let nothing = |error: &io::Error| super::volume::is_missing(error) || is_loop(error);
+        let paths: Vec<PathBuf> = (0..self.map.files.len()).map(|file| self.path_of(file)).collect();
+        let mut by_dir: BTreeMap<&Path, Vec<(usize, &OsStr)>> = BTreeMap::new();
+        for (file, path) in paths.iter().enumerate() {
+            if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {
+                by_dir.entry(dir).or_default().push((file, name));
+            }
+        }
+        let mut found = vec![None; paths.len()];
+        for (dir, files) in by_dir {
+            let names: Vec<&OsStr> = files.iter().map(|&(_, name)| name).collect();
+            let stats = match self.volume.stat_in(dir, &names) {
+                Err(error) if nothing(&error) => continue,
+                other => other?,
+            };
+            for ((file, _), stat) in files.into_iter().zip(stats) {
+                match stat {
+                    Ok(stat) => found[file] = Some(stat).filter(|stat| stat.kind == super::volume::Kind::File),
+                    Err(error) if nothing(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -6,9 +6,9 @@
 //! lost, everything that the content does not name counts as the user's and stays.
 
 use super::store::Store;
-use super::volume::{Kind, Stat};
+use super::volume::{Kind, Stat, VolumeFile};
 use crate::manifest::EntryKind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Hash of one symbolic link in a directory's mark.
@@ -26,15 +26,14 @@ fn link_mark(name: &[u8], target: &[u8]) -> [u8; LINK_BYTES] {
     *hash.as_bytes().first_chunk().expect("a hash is longer")
 }
 
+/// Marks a staged file that is as it will be published. A failure is no loss.
+pub(super) fn mark_file(file: &dyn VolumeFile, stat: &Stat) {
+    let _ = file.set_mark(&file_mark(stat));
+}
+
 impl Store {
-    /// Marks what is staged, just before it is published. Failures are no loss.
-    pub(super) fn mark_staged(&self, dirs: impl Iterator<Item = PathBuf>) {
-        for file in 0..self.staged.map.files.len() {
-            let path = self.staged.path_of(file);
-            if let Ok(stat) = self.volume.stat(&path) {
-                let _ = self.volume.set_mark(&path, &file_mark(&stat));
-            }
-        }
+    /// Marks the directories of what is staged, just before it is published. Failures are no loss.
+    pub(super) fn mark_dirs(&self, dirs: &BTreeSet<PathBuf>) {
         let mut links: BTreeMap<&Path, Vec<u8>> = BTreeMap::new();
         for entry in self.pea.entries() {
             if let (EntryKind::Symlink { target }, path) = (&entry.kind, Path::new(&entry.path))
@@ -46,7 +45,7 @@ impl Store {
         for dir in dirs {
             let mut mark = b"d1".to_vec();
             mark.extend(links.get(dir.as_path()).into_iter().flatten());
-            let _ = self.volume.set_mark(&self.staged.at(&dir), &mark);
+            let _ = self.volume.set_mark(&self.staged.at(dir), &mark);
         }
     }
 

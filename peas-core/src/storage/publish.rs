@@ -7,6 +7,7 @@
 
 use super::PublishError;
 use super::journal::{Journal, Record};
+use super::mark::mark_file;
 use super::store::{Place, Store};
 use super::volume::{Access, Kind, kind_at, make_dirs, remove_tree};
 use crate::manifest::EntryKind;
@@ -46,7 +47,7 @@ impl Store {
         if missing.is_empty() { Ok(()) } else { Err(PublishError::Damaged(missing)) }
     }
 
-    /// Hashes what was taken over from an earlier process.
+    /// Hashes what was taken over from an earlier process, and what lies in files that are not the ones it was written to.
     fn prove_all(&self, journal: &mut Option<Journal>) -> Result<(), PublishError> {
         self.none_missing()?;
         // First what a failed sync left in doubt: it may turn out to be missing.
@@ -56,6 +57,7 @@ impl Store {
         if self.planted == super::planted::Planted::BelieveJournal {
             return Ok(());
         }
+        self.doubt_other_files()?;
         let inherited: Vec<PieceIdx> = self.state().inherited.iter().collect();
         for piece in inherited {
             let mut buf = self.buffer(piece);
@@ -76,7 +78,31 @@ impl Store {
         self.none_missing()
     }
 
-    /// Empty files, directories, exact sizes, permissions, links, and what is carried over.
+    /// Somebody may have taken a staged file away, or put another in its place, and we would not see it: we hold it open. What counts
+    /// is what the names lead to. (Where a file system numbers its files anew, this costs hashing and no more.)
+    fn doubt_other_files(&self) -> Result<(), Error> {
+        self.staged.close_files();
+        let stats = self.staged.stats().map_err(self.failure("examine", &self.staged.base))?;
+        let geometry = self.pea.geometry();
+        let piece_bytes = u64::from(geometry.piece_bytes());
+        let mut state = self.state();
+        for (file, (mapped, stat)) in self.staged.map.files.iter().zip(stats).enumerate().filter(|(_, (mapped, _))| mapped.bytes > 0) {
+            let now = stat.filter(|stat| stat.bytes >= mapped.bytes).map(|stat| (stat.device, stat.inode));
+            if now.is_some() && now == state.identity.get(&file).copied() {
+                continue;
+            }
+            let pieces = mapped.offset / piece_bytes..(mapped.offset + mapped.bytes).div_ceil(piece_bytes);
+            for piece in pieces.filter_map(|raw| geometry.piece(raw as u32)) {
+                state.inherited.insert(piece);
+            }
+            // Learnt anew when it is written.
+            state.identity.remove(&file);
+            state.journal_stale = true;
+        }
+        Ok(())
+    }
+
+    /// Empty files, directories, exact sizes, permissions, marks, links, and what is carried over.
     fn prepare_tree(&self) -> Result<(), Error> {
         let mask = super::real::umask();
         let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
@@ -84,16 +110,18 @@ impl Store {
         for (file, mapped) in self.staged.map.files.iter().enumerate() {
             let path = self.staged.path_of(file);
             let open = self.staged.file(file, Access::Create, &on_made).map_err(self.failure("make", &path))?;
-            if open.stat().map_err(self.failure("examine", &path))?.bytes != mapped.bytes {
+            let mut stat = open.stat().map_err(self.failure("examine", &path))?;
+            if stat.bytes != mapped.bytes {
                 open.set_len(mapped.bytes).map_err(self.failure("set the size of", &path))?;
+                stat = open.stat().map_err(self.failure("examine", &path))?;
             }
             let mode = if mapped.executable { 0o755 } else { 0o644 };
-            self.volume.set_mode(&path, mode & !mask).map_err(self.failure("set the mode of", &path))?;
+            open.set_mode(mode & !mask).map_err(self.failure("set the mode of", &path))?;
+            mark_file(&*open, &stat);
             self.state().dirty_files.insert(file);
             dirs.extend(mapped.path.ancestors().skip(1).map(Path::to_path_buf));
         }
         if self.pea.is_single_file() {
-            self.mark_staged(std::iter::empty());
             return Ok(());
         }
         for entry in self.pea.entries() {
@@ -120,7 +148,7 @@ impl Store {
         if kind_at(&*self.volume, &self.target.base).map_err(self.failure("examine", &self.target.base))? == Some(Kind::Directory) {
             self.carry_over(&self.target.base, &self.staged.base)?;
         }
-        self.mark_staged(dirs.iter().cloned());
+        self.mark_dirs(&dirs);
         for dir in &dirs {
             let path = self.staged.at(dir);
             self.volume.set_mode(&path, 0o755 & !mask).map_err(self.failure("set the mode of", &path))?;

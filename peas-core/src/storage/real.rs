@@ -110,6 +110,12 @@ impl Volume for RealVolume {
         Ok(to_stat(&sys::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
+    fn stat_in(&self, dir: &Path, names: &[&OsStr]) -> io::Result<Vec<io::Result<Stat>>> {
+        let dir = self.open_beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let found = names.iter().map(|&name| Ok(to_stat(&sys::statat(&dir, single(name)?, AtFlags::SYMLINK_NOFOLLOW)?)));
+        Ok(found.collect())
+    }
+
     fn read_link(&self, path: &Path) -> io::Result<OsString> {
         let (dir, name) = self.dir_of(path)?;
         Ok(OsString::from_vec(sys::readlinkat(&dir, name, Vec::new())?.into_bytes()))
@@ -171,6 +177,11 @@ impl Volume for RealVolume {
         Ok(sys::unlinkat(&dir, name, AtFlags::empty())?)
     }
 
+    fn remove_files_in(&self, dir: &Path, names: &[OsString]) -> io::Result<()> {
+        let dir = self.open_beneath(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        names.iter().try_for_each(|name| Ok(sys::unlinkat(&dir, single(name)?, AtFlags::empty())?))
+    }
+
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.dir_of(path)?;
         Ok(sys::unlinkat(&dir, name, AtFlags::REMOVEDIR)?)
@@ -205,11 +216,7 @@ impl Volume for RealVolume {
 
     fn set_mark(&self, path: &Path, mark: &[u8]) -> io::Result<()> {
         let file = self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;
-        match sys::fsetxattr(&file, MARK, mark, sys::XattrFlags::empty()) {
-            // A directory with more marks than fit is as one without.
-            Err(Errno::OPNOTSUPP | Errno::PERM | Errno::RANGE | Errno::TOOBIG) => Err(io::ErrorKind::Unsupported.into()),
-            other => Ok(other?),
-        }
+        set_mark(&file, mark)
     }
 
     fn mark(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -267,6 +274,14 @@ impl VolumeFile for RealFile {
         Ok(to_stat(&sys::fstat(&self.0)?))
     }
 
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        Ok(sys::fchmod(&self.0, Mode::from_raw_mode(mode))?)
+    }
+
+    fn set_mark(&self, mark: &[u8]) -> io::Result<()> {
+        set_mark(&self.0, mark)
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         #[cfg(target_os = "linux")]
         match sys::seek(&self.0, sys::SeekFrom::Data(offset)) {
@@ -276,6 +291,21 @@ impl VolumeFile for RealFile {
             Err(_) => {}
         }
         Ok(Some(offset))
+    }
+}
+
+/// A name that is one component, so that nothing but the directory at hand is reached.
+fn single(name: &OsStr) -> io::Result<&OsStr> {
+    let mut components = Path::new(name).components();
+    let alone = matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
+    if alone { Ok(name) } else { Err(Errno::INVAL.into()) }
+}
+
+fn set_mark(file: impl AsFd, mark: &[u8]) -> io::Result<()> {
+    match sys::fsetxattr(file, MARK, mark, sys::XattrFlags::empty()) {
+        // A directory with more marks than fit is as one without.
+        Err(Errno::OPNOTSUPP | Errno::PERM | Errno::RANGE | Errno::TOOBIG) => Err(io::ErrorKind::Unsupported.into()),
+        other => Ok(other?),
     }
 }
 

@@ -9,6 +9,7 @@ use super::fixture::{Fixture, mixed, noise, single, small};
 use super::journal::{self, Record};
 use super::open::Found;
 use super::planted::Planted;
+use super::volume::{Access, Volume};
 use super::{CommitEnd, PublishError, ReadEnd};
 use crate::unit::PeaId;
 use rustix::io::Errno;
@@ -267,6 +268,39 @@ fn rot_under_a_good_journal_is_found_before_publishing() {
     assert_eq!(pieces.len(), 1);
     persist(&fixture, &found).unwrap();
     assert!(fixture.is_installed(&volume));
+}
+
+/// Somebody tidies up beneath us: what was verified and is gone again by its name must not be published as zeros, nor not at all.
+#[test]
+fn a_staged_file_that_is_taken_away_is_noticed_before_publishing() {
+    type Misdeed = fn(&FaultyVolume, &Path);
+    let misdeeds: [Misdeed; 3] = [
+        |volume, path| volume.remove_file(path).unwrap(),
+        |volume, path| volume.open(path, Access::Write).unwrap().set_len(1000).unwrap(),
+        |volume, path| {
+            volume.open(Path::new("other"), Access::Create).unwrap().set_len(30_000).unwrap();
+            volume.rename(Path::new("other"), path).unwrap();
+        },
+    ];
+    for misdeed in misdeeds {
+        for closed in [false, true] {
+            let fixture = mixed(1);
+            let volume = FaultyVolume::new();
+            let found = fixture.open(&volume).unwrap();
+            for piece in fixture.pieces() {
+                assert!(matches!(found.store.commit(piece, fixture.filled(&found.store, piece)), CommitEnd::Committed(_)));
+            }
+            found.store.sync().unwrap();
+            misdeed(&volume, &found.store.staging.join("data/a/one"));
+            if closed {
+                found.store.staged.close_files();
+            }
+            let Err(PublishError::Damaged(pieces)) = found.store.publish() else { panic!("not noticed (closed: {closed})") };
+            assert_eq!(pieces.len(), 1);
+            persist(&fixture, &found).unwrap();
+            assert!(fixture.is_installed(&volume));
+        }
+    }
 }
 
 #[test]

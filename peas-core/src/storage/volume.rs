@@ -4,7 +4,7 @@
 //! stranger's tree says can never reach outside. [`RealVolume`](super::real::RealVolume) is the operating system; tests put a
 //! volume in its place that forgets what was not synced and fails on command. Policy (what to write when) must not come in here.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,6 +54,9 @@ pub(crate) trait VolumeFile: Send + Sync {
     /// Bytes and size are durable afterwards.
     fn sync_data(&self) -> io::Result<()>;
     fn stat(&self) -> io::Result<Stat>;
+    fn set_mode(&self, mode: u32) -> io::Result<()>;
+    /// As [`Volume::set_mark`].
+    fn set_mark(&self, mark: &[u8]) -> io::Result<()>;
     /// The first position from `offset` on that may hold data (not a hole); `None`: only holes follow.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
 }
@@ -62,6 +65,11 @@ pub(crate) trait VolumeFile: Send + Sync {
 pub(crate) trait Volume: Send + Sync {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn VolumeFile>>;
     fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// `stat` of several names (single components) in one directory, in their order. The outer error is the directory's, where it is
+    /// told apart.
+    fn stat_in(&self, dir: &Path, names: &[&OsStr]) -> io::Result<Vec<io::Result<Stat>>> {
+        Ok(names.iter().map(|name| self.stat(&dir.join(name))).collect())
+    }
     fn read_link(&self, path: &Path) -> io::Result<OsString>;
     /// Names in a directory, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<(OsString, Kind)>>;
@@ -74,6 +82,10 @@ pub(crate) trait Volume: Send + Sync {
     /// Both names change places in one step.
     fn exchange(&self, a: &Path, b: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// `remove_file` of several names (single components) in one directory, one after the other, up to the first that fails.
+    fn remove_files_in(&self, dir: &Path, names: &[OsString]) -> io::Result<()> {
+        names.iter().try_for_each(|name| self.remove_file(&dir.join(name)))
+    }
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
     /// The names in this directory are durable afterwards.
@@ -169,14 +181,11 @@ pub(crate) fn remove_tree(volume: &dyn Volume, path: &Path) -> io::Result<()> {
     let mut dirs = vec![path.to_path_buf()];
     let mut at = 0;
     while at < dirs.len() {
-        for (name, kind) in volume.list(&dirs[at])? {
-            let child = dirs[at].join(name);
-            if kind == Kind::Directory {
-                dirs.push(child);
-            } else {
-                volume.remove_file(&child)?;
-            }
-        }
+        let (below, others): (Vec<_>, Vec<_>) = volume.list(&dirs[at])?.into_iter().partition(|(_, kind)| *kind == Kind::Directory);
+        let others: Vec<OsString> = others.into_iter().map(|(name, _)| name).collect();
+        volume.remove_files_in(&dirs[at], &others)?;
+        let below: Vec<_> = below.into_iter().map(|(name, _)| dirs[at].join(name)).collect();
+        dirs.extend(below);
         at += 1;
     }
     dirs.iter().rev().try_for_each(|dir| volume.remove_dir(dir))

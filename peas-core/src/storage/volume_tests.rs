@@ -144,12 +144,55 @@ fn marks_stay_with_what_carries_them() {
         assert_eq!(volume.mark(Path::new("d/f")).unwrap(), None);
         volume.set_mark(Path::new("d/f"), b"one").unwrap();
         volume.set_mark(Path::new("d"), b"two").unwrap();
+        put(volume, "d/h", b"3");
+        volume.open(Path::new("d/h"), Access::Write).unwrap().set_mark(b"three").unwrap();
+        assert_eq!(volume.mark(Path::new("d/h")).unwrap().as_deref(), Some(&b"three"[..]));
         volume.rename(Path::new("d"), Path::new("e")).unwrap();
         assert_eq!(volume.mark(Path::new("e/f")).unwrap().as_deref(), Some(&b"one"[..]));
         assert_eq!(volume.mark(Path::new("e")).unwrap().as_deref(), Some(&b"two"[..]));
         put(volume, "g", b"2");
         volume.rename(Path::new("g"), Path::new("e/f")).unwrap();
         assert_eq!(volume.mark(Path::new("e/f")).unwrap(), None, "another file under the same name");
+    });
+}
+
+#[test]
+fn several_names_of_a_directory_are_as_one_after_the_other() {
+    on_each(|volume| {
+        make_dirs(volume, Path::new("d/e")).unwrap();
+        put(volume, "d/f", b"1");
+        put(volume, "d/g", b"22");
+        put(volume, "top", b"333");
+        volume.make_symlink("f", Path::new("d/link")).unwrap();
+        volume.make_symlink("d", Path::new("door")).unwrap();
+        let look = |dir: &str, names: &[&str]| {
+            let names: Vec<&std::ffi::OsStr> = names.iter().map(std::ffi::OsStr::new).collect();
+            let one_by_one: Vec<_> = names.iter().map(|name| volume.stat(&Path::new(dir).join(name))).collect();
+            let found = volume.stat_in(Path::new(dir), &names);
+            if let Ok(found) = &found {
+                assert!(found.iter().zip(&one_by_one).all(|(a, b)| a.as_ref().ok() == b.as_ref().ok()), "{found:?} {one_by_one:?}");
+            }
+            // Where the directory's error is not told apart, it is that of each name.
+            found.and_then(|found| found.into_iter().collect::<std::io::Result<Vec<_>>>())
+        };
+        assert_eq!(look("d", &["g", "f"]).unwrap().iter().map(|stat| stat.bytes).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(look("", &["top"]).unwrap()[0].bytes, 3);
+        assert_eq!(look("d", &["link", "e"]).unwrap().iter().map(|stat| stat.kind).collect::<Vec<_>>(), [Kind::Symlink, Kind::Directory]);
+        assert!(is_missing(&look("d", &["f", "no"]).unwrap_err()) && is_missing(&look("no", &["f"]).unwrap_err()));
+        assert!(is_missing(&look("d/f", &["x"]).unwrap_err()));
+        assert!(look("door", &["f"]).is_err(), "a link is not followed");
+
+        let remove = |dir: &str, names: &[&str]| {
+            let names: Vec<std::ffi::OsString> = names.iter().map(std::ffi::OsString::from).collect();
+            volume.remove_files_in(Path::new(dir), &names)
+        };
+        assert!(remove("door", &["f"]).is_err(), "a link is not followed");
+        assert!(is_missing(&remove("d", &["f", "no", "g"]).unwrap_err()));
+        assert_eq!(kind_at(volume, Path::new("d/f")).unwrap(), None);
+        assert_eq!(get(volume, "d/g"), b"22", "after the first that fails nothing is removed");
+        remove("d", &["g", "link"]).unwrap();
+        remove("", &["top"]).unwrap();
+        assert_eq!(volume.list(Path::new("d")).unwrap(), vec![("e".into(), Kind::Directory)]);
     });
 }
 
@@ -183,6 +226,8 @@ fn do_all(volume: &dyn Volume, path: &Path) {
     for access in [Access::Create, Access::Write] {
         if let Ok(file) = volume.open(path, access) {
             let _ = file.write_at(b"x", 0);
+            let _ = file.set_mode(0o777);
+            let _ = file.set_mark(b"mark");
         }
     }
     let _ = volume.set_mode(path, 0o777);
@@ -196,6 +241,8 @@ fn do_all(volume: &dyn Volume, path: &Path) {
     let _ = volume.exchange(path, Path::new("second"));
     let _ = make_dirs(volume, &path.join("more/and/more"));
     let _ = volume.try_lock(path);
+    let _ = volume.remove_files_in(path, &["canary".into()]);
+    let _ = volume.remove_files_in(Path::new("d"), &[path.into()]);
     let _ = volume.remove_file(path);
     let _ = volume.remove_dir(path);
     let _ = remove_tree(volume, path);

@@ -26,10 +26,11 @@ pub fn said(output: &Output) -> String {
 }
 
 /// Runs a program of tests/c, which says at its end that all is well.
-pub fn all_well(command: &mut Command) {
+pub fn all_well(command: &mut Command) -> String {
     let said = said(&run(command));
     println!("{said}");
     assert!(said.ends_with("all well\n"), "{command:?} said: {said}");
+    said
 }
 
 /// Installations of the library: as released, and with the hooks that only tests use.

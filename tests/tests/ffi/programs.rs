@@ -1,6 +1,7 @@
 //! Programs in C, C++ and C# against the installed library: the contract, life in a process, the examples.
 
 use crate::installed::*;
+use crate::web_server::WebServer;
 use std::path::Path;
 use std::process::Command;
 
@@ -130,6 +131,42 @@ fn a_silent_name_server_cannot_hold_the_host() {
     std::fs::write(dir.path().join("resolv.conf"), "nameserver 127.0.0.1\n").expect("write");
     let script = "ip link set lo up && mount --bind \"$1/resolv.conf\" /etc/resolv.conf && exec \"$0\" \"$1\" dns";
     all_well(Command::new("unshare").args(["-r", "-m", "-n", "sh", "-c", script]).arg(&program).arg(dir.path()));
+}
+
+/// With the library that lies beside this test: it has https, which the installed ones are built without.
+#[test]
+fn https_servers_are_believed_on_the_word_of_a_given_authority() {
+    let dir = folder();
+    let beside = std::env::current_exe().expect("this program").with_file_name("libpeas.so");
+    let program = dir.path().join("web");
+    std::os::unix::fs::symlink(beside, dir.path().join("libpeas.so.0")).expect("link");
+    let mut cc = Command::new("cc");
+    cc.args(["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"]).arg(format!("-I{}", root().join("include").display()));
+    cc.arg(root().join("tests/c/web.c")).arg(dir.path().join("libpeas.so.0")).arg(format!("-Wl,-rpath,{}", dir.path().display()));
+    run(cc.args(["-lpthread", "-o"]).arg(&program));
+    let server = WebServer::secure(dir.path());
+    let url = format!("https://localhost:{}/content.bin", server.addr.port());
+    let authority = |form: &str| root().join("tests/tests/certificates/authority").with_extension(form);
+    let said = all_well(Command::new(&program).arg(dir.path()).arg(url).arg(authority("der")).arg(authority("pem")));
+    assert!(!server.asked().is_empty(), "the content came from there");
+    // And what it says in JSON of such a content is explained, field by field.
+    for (word, page, fields_min) in [("stats ", "STATS.md", 50), ("pea ", "DESCRIBE.md", 20)] {
+        let json = said.lines().find_map(|line| line.strip_prefix(word)).expect("it prints its JSON");
+        let fields = fields(&serde_json::from_str(json).expect("JSON"));
+        assert!(fields.len() >= fields_min, "{fields:?}");
+        let page = std::fs::read_to_string(root().join("peas-ffi/docs").join(page)).expect("page");
+        let missing: Vec<&String> = fields.iter().filter(|field| !page.contains(&format!("`{field}`"))).collect();
+        assert!(missing.is_empty(), "not explained in the page for {word}: {missing:?}");
+    }
+}
+
+/// The names of all fields, wherever they are.
+fn fields(value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::Object(map) => map.iter().flat_map(|(name, value)| std::iter::once(name.clone()).chain(fields(value))).collect(),
+        serde_json::Value::Array(list) => list.iter().flat_map(fields).collect(),
+        _ => Vec::new(),
+    }
 }
 
 #[test]
