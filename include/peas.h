@@ -229,6 +229,10 @@ enum peas_notice_type
    * `value` older notices and log lines were dropped, since nobody took them.
    */
   PEAS_NOTICE_DROPPED = 10,
+  /**
+   * A web server that the pea names gave nothing; the message is its address, and why.
+   */
+  PEAS_NOTICE_WEB_FAILED = 11,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -860,6 +860,8 @@ public enum peas_notice_type_t : UInt32 {
     PEAS_NOTICE_BAD_FILE = 9,
     /// `value` older notices and log lines were dropped, since nobody took them.
     PEAS_NOTICE_DROPPED = 10,
+    /// A web server that the pea names gave nothing; the message is its address, and why.
+    PEAS_NOTICE_WEB_FAILED = 11,
 }
 
 /// <summary>peas_verb of peas.h.</summary>

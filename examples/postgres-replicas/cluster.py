@@ -31,14 +31,15 @@ TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_hi
 class Cluster:
     """Use it in ``with``: the hosts are there inside, and everything that runs on them ends with it."""
 
-    def __init__(self, work: Path, python: str, mbit: float, standbys: int, *, apart: bool = False) -> None:
-        """`apart`: hosts disturb each other's processors and disks as little as one machine allows, as if each had its own. The
-        primary, with everything that runs on its host, has the first core for itself; the others share the last one, standbys at
-        the lowest priority and with their data in memory. The publisher gives way to the server: it runs at the lowest priority,
-        as one would start it on a busy primary."""
+    def __init__(self, work: Path, python: str, mbit: float, standbys: int, *, apart: bool = False, staged: bool = False) -> None:
+        """`staged`: the first standby takes the backup over the network and publishes it. `apart`: hosts disturb each other's
+        processors and disks as little as one machine allows, as if each had its own. The primary, with everything that runs on
+        its host, has the first core for itself; the others share the last one, standbys at the lowest priority and their data in
+        memory. A publisher on the primary gives way to the server: it runs at the lowest priority, as it should there."""
         self.work, self.python = work, python
         self.standby_work = Path("/dev/shm/peas-standbys") if apart else work
         self.apart = apart
+        self.publisher = "s1" if staged else "primary"
         self.names = [f"s{at}" for at in range(1, standbys + 1)]
         self.lab = Lab(dict.fromkeys(["primary", "app", *self.names], mbit))
         self.primary = work / "primary"
@@ -118,15 +119,14 @@ class Cluster:
     def publish(self, *more: str, stderr: IO[str] | int | None = None) -> subprocess.Popen[str]:
         words: list[Argument] = [
             "publish",
-            "--socket",
-            self.socket("primary"),
+            *(["--socket", self.socket("primary")] if self.publisher == "primary" else ["--primary", self.conninfo()]),
             "--folder",
             self.published,
             "--slots",
             ",".join(self.names),
         ]
-        words += ["--listen", f"{self.lab.address('primary')}:7000", *more]
-        return self._tool("primary", *words, stderr=stderr)
+        words += ["--listen", f"{self.lab.address(self.publisher)}:7000", *more]
+        return self._tool(self.publisher, *words, stderr=stderr)
 
     def standby(self, name: str, *more: str, stderr: IO[str] | int | None = None) -> subprocess.Popen[str]:
         words: list[Argument] = [

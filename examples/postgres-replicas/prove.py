@@ -1,7 +1,9 @@
 """Proof: K standbys from one primary over limited links, with peas and with K parallel pg_basebackups.
 
     sudo python prove.py            small form: K = 1 and 4, then kills at every step and a refresh; about two minutes
-    sudo python prove.py --full     K = 1, 2, 4, 8, and what pgbench on another host feels of it; then the same
+    sudo python prove.py --full     K = 1, 2, 4, 8, and what pgbench on another host feels of it, three times; then the same
+
+"peas, staged": the first standby takes the backup over the network and publishes it; the primary holds no copy.
 
 Real PostgreSQL servers, each on a host of its own (a network namespace with a limited link, see ../python/lab.py). Time runs
 from the first command until pg_stat_replication on the primary shows the last standby streaming; it includes the backup, its
@@ -26,9 +28,11 @@ from pathlib import Path
 
 from cluster import BINARIES, PATIENCE_S, USER, Cluster, Load, make_pristine
 from lab import LabError, chart, say, table, until, wait_all
-from trial import kills_and_refresh
+from trial import kills_and_refresh, kills_while_staged
 
-METHODS = ("peas", "pg_basebackup")
+METHODS = ("peas", "staged", "pg_basebackup")
+NAMES = {"staged": "peas, staged"}
+LOADS = ("nothing", "peas", "pg_basebackup")
 ROOM = 0.5
 """Share of the primary's link that copying may take: pgbench's answers need it, too."""
 
@@ -66,6 +70,7 @@ class Outcome:
 
 
 def begin_peas(cluster: Cluster, limit: float | None) -> dict[str, subprocess.Popen[str]]:
+    """Staged or not: as the cluster is made."""
     more = ["--upload-limit", str(int(limit))] if limit else []
     publisher = cluster.publish(*more)
     until("the pea", lambda: cluster.pea.exists() or publisher.poll() is not None, PATIENCE_S)
@@ -89,6 +94,9 @@ def begin_pg_basebackup(cluster: Cluster, limit: float | None) -> dict[str, subp
     return children
 
 
+BEGIN = {"peas": begin_peas, "staged": begin_peas, "pg_basebackup": begin_pg_basebackup}
+
+
 def signal(cluster: Cluster, name: str) -> Path:
     """The whole data is on the standby and verified: replicas.py writes standby.signal last."""
     return cluster.data(name) / "standby.signal"
@@ -102,16 +110,16 @@ def arrived(cluster: Cluster, name: str) -> Path:
 def case(args: argparse.Namespace, method: str, standbys: int) -> Outcome:
     """From nothing to streaming standbys."""
     say(f"{method}, {standbys} standbys")
-    with Cluster(args.work, args.python, args.mbit, standbys) as cluster:
+    with Cluster(args.work, args.python, args.mbit, standbys, staged=method == "staged") as cluster:
         written, before, begun = cluster.log_position(), cluster.lab.traffic("primary"), time.monotonic()
-        begin = begin_peas if method == "peas" else begin_pg_basebackup
-        wait_all(begin(cluster, None), PATIENCE_S)
+        wait_all(BEGIN[method](cluster, None), PATIENCE_S)
         until("all stream", cluster.streaming, 60, 0.1)
         seconds, sent = time.monotonic() - begun, (cluster.lab.traffic("primary") - before).sent
         outcome = Outcome(method, standbys, seconds, sent, log_written=cluster.log_position() - written, copy=one_copy(args))
+        if method != "pg_basebackup":
+            outcome.copy = cluster.backup_bytes()
         if method == "peas":
             outcome.log_sent = cluster.log_sent()
-            outcome.copy = cluster.backup_bytes()
             # The namespaces share one file system, so nothing was sent for this; in life it is.
             outcome.sent += cluster.pea.stat().st_size * standbys
         outcome.rows = cluster.check()
@@ -125,7 +133,7 @@ def one_copy(args: argparse.Namespace) -> int:
 
 
 def under_load(args: argparse.Namespace, method: str) -> Outcome:
-    """pgbench on another host, over the primary's link: first alone, then while standbys are made."""
+    """pgbench on another host, over the primary's link: first alone, then while standbys are made, or nothing is: the control."""
     say(f"pgbench meanwhile: {method}")
     with Cluster(args.work, args.python, args.mbit, args.load_standbys, apart=True) as cluster:
         load = Load(cluster)
@@ -133,21 +141,26 @@ def under_load(args: argparse.Namespace, method: str) -> Outcome:
         alone = time.time()
         time.sleep(args.alone_s)
         begun = time.time()
-        begin = begin_peas if method == "peas" else begin_pg_basebackup
-        children = begin(cluster, args.mbit / 8 * 1e6 * ROOM)
-        signs = [signal(cluster, name) if method == "peas" else arrived(cluster, name) for name in cluster.names]
+        children = {}
+        if method == "nothing":
+            time.sleep(args.nothing_s)
+        else:
+            children = BEGIN[method](cluster, args.mbit / 8 * 1e6 * ROOM)
+            sign = signal if method == "peas" else arrived
 
-        def there() -> bool:
-            return all(sign.exists() for sign in signs) or any(child.poll() for child in children.values())
+            def there() -> bool:
+                whole = all(sign(cluster, name).exists() for name in cluster.names)
+                return whole or any(child.poll() for child in children.values())
 
-        until("the data is there", there, PATIENCE_S, 0.2)
+            until("the data is there", there, PATIENCE_S, 0.2)
         ended = time.time()
         load.end(ended)
         alone_tps, alone_p99_ms = load.between(alone, begun)
         tps, p99_ms = load.between(begun, ended)
-        wait_all(children, PATIENCE_S)
-        until("all stream", cluster.streaming, 120, 0.2)
-        cluster.check()
+        if children:
+            wait_all(children, PATIENCE_S)
+            until("all stream", cluster.streaming, 120, 0.2)
+            cluster.check()
     say(f"  {tps:.0f} of {alone_tps:.0f} transactions/s, 99 % below {p99_ms:.0f} ms, before {alone_p99_ms:.0f}")
     return Outcome(
         f"load:{method}",
@@ -167,7 +180,15 @@ def report(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
         outcome.copy = outcome.copy or copy
     header = ["standbys", "method", "s until the last streams", "MB sent by primary", "copies sent", "MB of log written", "check"]
     rows = [
-        (o.standbys, o.method, o.seconds, o.sent / 1e6, f"{o.copies:.2f}", o.log_written / 1e6, "same rows and checksums")
+        (
+            o.standbys,
+            NAMES.get(o.method, o.method),
+            o.seconds,
+            o.sent / 1e6,
+            f"{o.copies:.2f}",
+            o.log_written / 1e6,
+            "same rows and checksums",
+        )
         for o in plain
     ]
     print(f"PostgreSQL 15, base backup of {copy / 1e6:.1f} MB, every host behind a link of {args.mbit:g} Mbit/s both ways,")
@@ -177,7 +198,7 @@ def report(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
     print(f"\nof what was sent with peas, log streamed to standbys: {logs}")
     loaded = [o for o in outcomes if o.tps]
     if loaded:
-        names = {"load:peas": "peas", "load:pg_basebackup": f"{args.load_standbys} x pg_basebackup"}
+        names = {"nothing": "nothing", "peas": "peas", "pg_basebackup": f"{args.load_standbys} x pg_basebackup"}
         print(f"\npgbench (reads and writes, 4 clients on another host) just before {args.load_standbys} standbys are made, and")
         print(
             f"meanwhile. Copying is held to {ROOM:.0%} of the primary's link. The primary has one core for itself, its publisher"
@@ -193,12 +214,21 @@ def report(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
             "s until the data is there",
         ]
         felt = [
-            (names[o.method], o.alone_tps, o.tps, f"{o.tps / o.alone_tps:.0%}", o.alone_p99_ms, o.p99_ms, o.seconds)
+            (
+                names[o.method.removeprefix("load:")],
+                o.alone_tps,
+                o.tps,
+                f"{o.tps / o.alone_tps:.0%}",
+                o.alone_p99_ms,
+                o.p99_ms,
+                o.seconds if o.method != "load:nothing" else None,
+            )
             for o in loaded
         ]
         print(table(header, felt))
     if args.svg:
         series = {method: [(o.standbys, o.seconds) for o in plain if o.method == method] for method in METHODS}
+        series = {NAMES.get(method, method): points for method, points in series.items() if points}
         args.svg.write_text(chart("PostgreSQL: time until the last standby streams", "standbys", "seconds", series))
         print(f"\nchart: {args.svg}")
 
@@ -206,7 +236,8 @@ def report(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
 def judge(args: argparse.Namespace, outcomes: list[Outcome]) -> None:
     """What must be so however busy the machine is; `--goals` asks for all that this proof is meant to show."""
     by_peas = [o for o in outcomes if o.rows and o.method == "peas"]
-    wrong = [f"{o.copies:.2f} copies sent to {o.standbys} standbys" for o in by_peas if o.copies > args.copies_max]
+    staged = [o for o in outcomes if o.rows and o.method == "staged"]
+    wrong = [f"{o.copies:.2f} copies sent to {o.standbys} standbys" for o in by_peas + staged if o.copies > args.copies_max]
     if args.goals:
         one = next(o for o in by_peas if o.standbys == 1)
         wrong += [f"{o.seconds:.1f} s for {o.standbys} standbys" for o in by_peas if o.seconds > 1.25 * one.seconds]
@@ -227,18 +258,23 @@ def kept(args: argparse.Namespace) -> list[Outcome]:
 
 def perform(args: argparse.Namespace, name: str) -> Outcome:
     kind, _, what = name.partition(":")
-    return under_load(args, what) if kind == "load" else case(args, kind, int(what))
+    # The rounds of a load are told apart by a number behind it.
+    return under_load(args, what.partition(":")[0]) if kind == "load" else case(args, kind, int(what))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--cases", help="with commas: peas:4, pg_basebackup:4, load:peas, load:pg_basebackup, trial")
+    parser.add_argument(
+        "--cases", help="with commas: peas:4, staged:4, pg_basebackup:4, load:peas:1 (the round), load:nothing:1, trial"
+    )
     parser.add_argument("--scale", type=int, help="of pgbench, about 15 MB each")
     parser.add_argument("--mbit", type=float, help="of every link")
     parser.add_argument("--load-standbys", type=int, default=4)
     parser.add_argument("--warm-s", type=float, default=10.0, help="pgbench before anything is measured")
     parser.add_argument("--alone-s", type=float, default=20.0, help="pgbench before the copying")
+    parser.add_argument("--nothing-s", type=float, default=40.0, help="pgbench while nothing is copied, the control")
+    parser.add_argument("--rounds", type=int, default=3, help="of pgbench with each method, one after the other")
     parser.add_argument("--copies-max", type=float, default=1.5, help="fail when peas sends more than this")
     parser.add_argument("--goals", action="store_true", help="fail, too, when it takes longer or disturbs more than it should")
     parser.add_argument("--work", type=Path, help="folder for data; kept, and finished cases are taken from it")
@@ -251,8 +287,9 @@ def main() -> None:
     args.scale = args.scale or (10 if args.full else 5)
     args.mbit = args.mbit or (100.0 if args.full else 200.0)
     counts = (1, 2, 4, 8) if args.full else (1, 4)
-    loads = [f"load:{what}" for what in METHODS] if args.full else []
-    default = [f"{method}:{count}" for count in counts for method in METHODS] + loads + ["trial"]
+    loads = [f"load:{what}:{at}" for at in range(1, args.rounds + 1) for what in LOADS] if args.full else []
+    plain = [f"{method}:{count}" for count in counts for method in METHODS if args.full or method != "staged"]
+    default = plain + loads + ["trial"]
     args.cases = args.cases.split(",") if args.cases else default
     temporary = None if args.work else tempfile.TemporaryDirectory(prefix="peas-postgres-", dir="/var/tmp")
     args.work = args.work or Path(temporary.name if temporary else "")
@@ -262,6 +299,7 @@ def main() -> None:
         if name == "trial":
             if not args.only or args.only == name:
                 kills_and_refresh(args.work, args.python, args.mbit)
+                kills_while_staged(args.work, args.python, args.mbit)
         elif not kept_path(args, name).exists():
             kept_path(args, name).write_text(json.dumps(asdict(perform(args, name))))
     if not args.only:

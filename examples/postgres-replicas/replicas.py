@@ -9,6 +9,10 @@ On each standby, with the pea that `publish` wrote (a few hundred kilobytes, cop
     python replicas.py standby --pea base.peas --data /var/lib/postgresql/15/main --slot s1 \\
         --primary "host=192.0.2.1 user=replicator"
 
+A primary that has no room for a copy of itself lets another host publish, such as the first standby: there `publish` with
+`--primary "host=192.0.2.1 user=replicator"` in the place of `--socket` takes the backup over the network, once. The primary sends
+one copy and holds none.
+
 Both may be stopped or killed at any point and started again: every step looks first whether it is done. A replication slot
 per standby is made before the backup, so the primary keeps all log that any of them will need. A new data directory appears
 under its name only when every byte is verified; `pg_verifybackup` then says the same in PostgreSQL's own words.
@@ -44,11 +48,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="PostgreSQL standbys from one base backup.")
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("publish")
-    one.add_argument("--socket", required=True, help="folder of the server's socket")
+    where = one.add_mutually_exclusive_group(required=True)
+    where.add_argument("--socket", help="folder of the primary's socket, if it runs on this host")
+    where.add_argument("--primary", help="connection string of the primary, if it runs on another host")
     one.add_argument("--folder", type=Path, required=True, help="where the backup and its pea are kept")
     one.add_argument("--listen", required=True, metavar="IP:PORT", help="where to serve; standbys must be able to dial it")
     one.add_argument("--slots", required=True, help="names of the standbys, with commas")
     one.add_argument("--upload-limit", default="0", help="bytes per second to send at most, such as 20M")
+    one.add_argument(
+        "--backup-limit", metavar="RATE", help="--max-rate of pg_basebackup: bytes per second that it reads, such as 20M"
+    )
     one.add_argument("--fresh", action="store_true", help="take a new backup though there is one")
     one.set_defaults(run=publish)
     one = commands.add_parser("standby")
@@ -68,22 +77,25 @@ def main() -> None:
         sys.exit(f"replicas.py: {error}")
 
 
-# On the primary.
+# On the primary, or on another host for it.
 
 
 def publish(args: argparse.Namespace) -> None:
     backup, pea = args.folder / "base", args.folder / "base.peas"
+    primary = args.primary or f"host={args.socket}"
     args.folder.mkdir(parents=True, exist_ok=True)
     with alone(args.folder / "lock"):
-        missing = slots_missing(args.socket, args.slots.split(","))
+        missing = slots_missing(primary, args.slots.split(","))
         if missing or args.fresh:
             # The old backup is none before the first slot is made: a slot that is younger cannot promise the log since then.
             pea.unlink(missing_ok=True)
+            if backup.exists():
+                backup.rename(part_of(backup))
             sync(args.folder)
         for slot in missing:
-            query(args.socket, f"SELECT pg_create_physical_replication_slot('{slot}', true)")
-        if not pea.exists():
-            take_backup(args.socket, backup)
+            query(primary, f"SELECT pg_create_physical_replication_slot('{slot}', true)")
+        if not backup.exists():
+            take_backup(primary, backup, args.backup_limit)
         me = identity(args.folder / "identity")
         with peas.Engine(listen=args.listen, upload_limit=args.upload_limit, identity=me) as engine:
             if not pea.exists():
@@ -106,17 +118,22 @@ def identity(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def take_backup(socket: str, backup: Path) -> None:
+def take_backup(primary: str, backup: Path, limit: str | None) -> None:
     """Appears under its name when it is whole. One that was killed may still be written to by its orphan: it has another name."""
-    for old in (backup, *backup.parent.glob("base.part-*")):
+    for old in backup.parent.glob("base.part-*"):
         shutil.rmtree(old, ignore_errors=True)
-    part = backup.with_name(f"base.part-{os.getpid()}")
+    part = part_of(backup)
     tell("backing up")
-    postgres("pg_basebackup", "--host", socket, "--pgdata", part, "--checkpoint=fast", "--wal-method=stream")
+    words = [f"--max-rate={limit}"] if limit else []
+    postgres("pg_basebackup", "--dbname", primary, "--pgdata", part, "--checkpoint=fast", "--wal-method=stream", *words)
     if any((part / "pg_tblspc").iterdir()):
         sys.exit("replicas.py: tablespaces outside of the data directory are not supported")
     part.rename(backup)
     sync(backup.parent)
+
+
+def part_of(backup: Path) -> Path:
+    return backup.with_name(f"base.part-{os.getpid()}")
 
 
 def piece_bytes(backup: Path) -> int:
@@ -140,12 +157,12 @@ def report_sent(job: peas.Job) -> None:
                 tell(f"sent {sent} bytes")
 
 
-def slots_missing(socket: str, slots: list[str]) -> list[str]:
-    listing = query(socket, "SELECT slot_name FROM pg_replication_slots WHERE wal_status IS DISTINCT FROM 'lost'").split()
-    lost = set(query(socket, "SELECT slot_name FROM pg_replication_slots WHERE wal_status = 'lost'").split())
+def slots_missing(primary: str, slots: list[str]) -> list[str]:
+    listing = query(primary, "SELECT slot_name FROM pg_replication_slots WHERE wal_status IS DISTINCT FROM 'lost'").split()
+    lost = set(query(primary, "SELECT slot_name FROM pg_replication_slots WHERE wal_status = 'lost'").split())
     for slot in lost & set(slots):
         # Its log is gone: it can promise nothing any more, and a new one takes its place.
-        query(socket, f"SELECT pg_drop_replication_slot('{slot}')")
+        query(primary, f"SELECT pg_drop_replication_slot('{slot}')")
     return [slot for slot in slots if slot not in listing]
 
 
@@ -225,8 +242,8 @@ def is_running(data: Path) -> bool:
 # On both.
 
 
-def query(socket: str, text: str) -> str:
-    return postgres("psql", "--host", socket, "-AtXqc", text, "postgres")
+def query(primary: str, text: str) -> str:
+    return postgres("psql", "--dbname", f"{primary} dbname=postgres", "-AtXqc", text)
 
 
 def postgres(program: str, *argv: str | Path) -> str:
@@ -234,7 +251,9 @@ def postgres(program: str, *argv: str | Path) -> str:
     if program == "pg_ctl":
         subprocess.run([BINARIES / program, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         return ""
-    return subprocess.run([BINARIES / program, *argv], stdout=subprocess.PIPE, text=True, check=True).stdout
+    # When this process is killed nobody needs the answer: a backup that goes on would take the primary's link for nothing.
+    words = ["setpriv", "--pdeathsig", "TERM", BINARIES / program, *argv]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 @contextmanager

@@ -65,6 +65,25 @@ def kills_and_refresh(work: Path, python: str, mbit: float) -> None:
         refresh(cluster)
 
 
+def kills_while_staged(work: Path, python: str, mbit: float) -> None:
+    """The first standby takes the backup for all, and is killed at each step of that: the primary sends it once."""
+    with Cluster(work, python, mbit, 2, staged=True) as cluster:
+        publisher = kill_publisher_at_every_step(cluster)
+        copy, sent = cluster.backup_bytes(), cluster.lab.traffic("primary").sent
+        standbys = [standby(cluster, name) for name in cluster.names]
+        for made in standbys:
+            made.ends_well()
+        until("both stream", cluster.streaming, 60, 0.2)
+        more = cluster.lab.traffic("primary").sent - sent
+        answers = cluster.check()
+        publisher.kill()
+        say(f"  the primary sent {sent / copy:.2f} copies until s1 served, then {more / copy:.2f}; both answer {answers}")
+        if sent > 1.3 * copy:
+            raise LabError("a backup went on though its publisher had been killed")
+        if more > copy / 10:
+            raise LabError("the primary was asked for what the publisher has")
+
+
 def publish(cluster: Cluster, *more: str) -> Watched:
     return Watched(lambda: cluster.publish(*more, stderr=subprocess.PIPE))
 
@@ -87,15 +106,21 @@ def standby_at(cluster: Cluster, name: str, step: str) -> Watched:
     return watched
 
 
-def kill_at_every_step(cluster: Cluster) -> Watched:
-    """Both standbys stream in the end; the publisher still serves."""
+def kill_publisher_at_every_step(cluster: Cluster) -> Watched:
+    """It serves in the end."""
     for step in PUBLISHER_STEPS:
-        say(f"kill: the publisher, {step}")
+        say(f"kill: the publisher on {cluster.publisher}, {step}")
         publisher = publish(cluster)
         publisher.says(step)
         publisher.kill()
     publisher = publish(cluster)
     publisher.says("serving")
+    return publisher
+
+
+def kill_at_every_step(cluster: Cluster) -> Watched:
+    """Both standbys stream in the end; the publisher still serves."""
+    publisher = kill_publisher_at_every_step(cluster)
     copy, before = cluster.backup_bytes(), cluster.lab.traffic("s1").received
     other = standby(cluster, "s2")
 

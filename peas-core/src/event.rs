@@ -93,6 +93,13 @@ pub enum Event {
         /// Who.
         peer: PeerId,
     },
+    /// A web source gave nothing. Said once for each different reason, and again after it was of use.
+    WebFailed {
+        /// Its address, as in the pea.
+        url: String,
+        /// Why.
+        message: String,
+    },
     /// These many missing pieces have no linked holder; 0: all have one again.
     Unavailable {
         /// How many.

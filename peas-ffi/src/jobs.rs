@@ -214,6 +214,7 @@ fn tell(board: &Board, id: peas_job, event: &Event) {
         Event::PeerBanned { peer } => {
             (PEAS_NOTICE_PEER_BANNED, 0, PEAS_LEVEL_WARNING, format!("peer {peer} sent what is not the content, and was banned"))
         }
+        Event::WebFailed { url, message } => (PEAS_NOTICE_WEB_FAILED, 0, PEAS_LEVEL_WARNING, format!("{url}: {message}")),
         Event::Unavailable { missing_pieces: 0 } => (PEAS_NOTICE_UNAVAILABLE, 0, PEAS_LEVEL_INFO, "all pieces have a holder again".into()),
         Event::Unavailable { missing_pieces } => (
             PEAS_NOTICE_UNAVAILABLE,

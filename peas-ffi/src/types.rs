@@ -103,6 +103,8 @@ pub enum peas_notice_type {
     PEAS_NOTICE_BAD_FILE = 9,
     /// `value` older notices and log lines were dropped, since nobody took them.
     PEAS_NOTICE_DROPPED = 10,
+    /// A web server that the pea names gave nothing; the message is its address, and why.
+    PEAS_NOTICE_WEB_FAILED = 11,
 }
 
 /// What a job is for.

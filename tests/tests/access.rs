@@ -40,7 +40,7 @@ fn secret(secret: [u8; 32]) -> Credentials {
 
 fn certificate(identity: u8, roles: Roles, not_after_unix_s: u64, by: [u8; 32]) -> Vec<u8> {
     let peer = public([identity; 32]);
-    Certificate { peer, content: None, roles, not_before_unix_s: 0, not_after_unix_s }.issue(&by)
+    Certificate { peer, content: None, roles, not_before_unix_s: 0, not_after_unix_s }.issue(&by).unwrap()
 }
 
 fn member(identity: u8, roles: Roles) -> Credentials {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use web_server::{Manner, WebServer, authority};
+use web_server::{Closes, Manner, WebServer, authority};
 
 /// The same content with web addresses, and perhaps with owners.
 fn with_web(made: &Made, web: &[String], owners: &[String]) -> Arc<TrustedManifest> {
@@ -40,6 +40,15 @@ fn state_of(session: &Session, source: usize) -> String {
 
 fn error_of(session: &Session, source: usize) -> String {
     stats(session)["web"][source]["error"].as_str().unwrap_or_default().to_owned()
+}
+
+fn web_failures(session: &Session) -> Vec<(String, String)> {
+    let events = std::iter::from_fn(|| session.try_next_event());
+    let failures = events.filter_map(|event| match event {
+        Event::WebFailed { url, message } => Some((url, message)),
+        _ => None,
+    });
+    failures.collect()
 }
 
 #[test]
@@ -122,6 +131,45 @@ fn a_server_without_ranges_is_of_use_only_where_none_are_needed() {
     until(|| state_of(&session, 0) == "dropped");
     assert_eq!(error_of(&session, 0), "the server does not serve parts of files");
     assert_eq!(server.asked().len(), 1);
+}
+
+/// `python3 -m http.server` and its like: a connection is over with its answer. Once a second request on such a connection waited for
+/// 20 s, again and again, while the source was "linked" and nobody said a word.
+#[test]
+fn a_server_that_closes_after_each_answer_gives_all_of_it_or_is_named() {
+    let made = single_file_in_pieces(2 << 20, 256 << 10);
+    for closes in [Closes::Http10, Closes::Http11] {
+        let server = WebServer::closing(made.dir.path(), [Manner::Honest], closes);
+        let pea = with_web(&made, &[server.url("content.bin")], &[]);
+        let (engine, dest) = (common::engine(), tempfile::tempdir().unwrap());
+        let session = install(&engine, &pea, &dest.path().join("copy"), InstallOptions::default());
+        wait(&session);
+        made.assert_same(&dest.path().join("copy"));
+        let stale = std::iter::from_fn(|| session.try_next_event()).find(|event| matches!(event, Event::WebFailed { .. }));
+        assert_eq!(stale, None, "{closes:?}: a closed connection is no failure");
+
+        let server = WebServer::closing(made.dir.path(), [Manner::IgnoresRanges], closes);
+        let (url, why) = (server.url("content.bin"), "the server does not serve parts of files");
+        let pea = with_web(&made, std::slice::from_ref(&url), &[]);
+        let session = install(&common::engine(), &pea, &dest.path().join("other"), InstallOptions::default());
+        until(|| state_of(&session, 0) == "dropped");
+        assert_eq!(error_of(&session, 0), why);
+        assert_eq!(web_failures(&session), [(url, why.to_owned())]);
+    }
+}
+
+#[test]
+fn why_a_web_server_gives_nothing_is_told_once_until_it_was_of_use() {
+    let made = single_file_in_pieces(1 << 20, 256 << 10);
+    let server = WebServer::new(made.dir.path(), [Manner::Refuses(500, "")]);
+    let pea = with_web(&made, &[server.url("content.bin")], &[]);
+    let (engine, dest) = (common::engine(), tempfile::tempdir().unwrap());
+    let session = install(&engine, &pea, &dest.path().join("copy"), InstallOptions::default());
+    until(|| server.asked().len() >= 3);
+    server.behave(Manner::Honest);
+    wait(&session);
+    let told = web_failures(&session);
+    assert_eq!(told, [(server.url("content.bin"), "the server answered with status 500".to_owned())]);
 }
 
 #[test]

@@ -335,6 +335,7 @@ fn fact(event: &Event) -> Fact {
         Event::OriginLost => ("origin-lost", 0, none),
         Event::OriginBack => ("origin-back", 0, none),
         Event::PeerBanned { peer } => ("peer-banned", 0, peer.to_string()),
+        Event::WebFailed { url, message } => ("web-failed", 0, format!("{url}: {message}")),
         Event::Unavailable { missing_pieces } => ("unavailable", u64::from(*missing_pieces), none),
         Event::Paused(reason) => ("paused", 0, pause_name(*reason).to_owned()),
         Event::Resumed => ("resumed", 0, none),

@@ -85,7 +85,8 @@ pub fn admit(
     let content = content.map(|text| pea_id(py, text)).transpose()?;
     let roles = roles.iter().map(|name| role_of(py, name)).collect::<PyResult<Vec<Roles>>>()?;
     let roles = roles.into_iter().reduce(Roles::and).unwrap_or(Roles::ALL);
-    Ok(Certificate { peer, content, roles, not_before_unix_s, not_after_unix_s }.issue(&authority))
+    let certificate = Certificate { peer, content, roles, not_before_unix_s, not_after_unix_s };
+    certificate.issue(&authority).map_err(|error| errors::misuse(py, format!("content: {error}")))
 }
 
 /// Reads a pea file, at most the size that a pea may have.

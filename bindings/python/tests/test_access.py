@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import http.server
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -81,6 +82,7 @@ def test_what_makes_no_sense_is_refused_without_repeating_secrets(content: Path,
         lambda: peas.admit(b"ashort", "0" * 64),
         lambda: peas.admit(AUTHORITY, "0" * 64, roles=["boss"]),  # type: ignore[list-item]
         lambda: peas.admit(AUTHORITY, "0" * 64, valid="soon"),
+        lambda: peas.admit(AUTHORITY, "0" * 64, content="0" * 64),
     ]
     for call in calls:
         with pytest.raises(peas.InvalidError) as caught:
@@ -112,8 +114,23 @@ class Ranges(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def serve(content: Path, tls: ssl.SSLContext | None = None) -> http.server.HTTPServer:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Ranges, content.read_bytes()))
+class OldRanges(Ranges):
+    """One that ends the connection with each answer."""
+
+    protocol_version = "HTTP/1.0"
+
+
+class OldAndWhole(OldRanges):
+    """What ``python -m http.server`` does."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.content)
+
+
+def serve(content: Path, tls: ssl.SSLContext | None = None, manner: type[Ranges] = Ranges) -> http.server.HTTPServer:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(manner, content.read_bytes()))
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -153,6 +170,33 @@ def test_web_servers_are_asked_when_wanted(content: Path, web: str, tmp_path: Pa
         assert (tmp_path / "copy").read_bytes() == content.read_bytes()
         assert done.bytes_from_web >= CONTENT_BYTES and done.bytes_from_peers == done.bytes_from_origin == 0
         assert (never.latest.bytes_done, never.latest.bytes_from_web, never.latest.web_sources) == (0, 0, 0)
+
+
+def test_a_web_server_of_http_1_0_gives_all_or_is_named(content: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    servers, pea = [serve(content, manner=manner) for manner in (OldRanges, OldAndWhole)], tmp_path / "old.peas"
+    gives, whole = (f"http://127.0.0.1:{server.server_port}/content.bin" for server in servers)
+    with local_engine() as engine:
+        peas.create(content, pea, web=[gives])
+        engine.install(pea, tmp_path / "copy", trust="file").wait(PATIENCE_S)
+    assert (tmp_path / "copy").read_bytes() == content.read_bytes()
+    with local_engine() as engine:
+        peas.create(content, pea, web=[whole])
+        job = engine.install(pea, tmp_path / "none", trust="file")
+
+        def wait() -> None:
+            with pytest.raises(peas.Error):
+                job.wait()
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        why = f"web-failed 0 {whole}: the server does not serve parts of files"
+        until(lambda: why in (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING))
+        assert [event.text for event in job.events() if event.kind == "web-failed"] == [why.removeprefix("web-failed 0 ")]
+        assert waiter.is_alive()
+    waiter.join()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_host_may_name_authorities_for_web_servers(content: Path, https: str, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 //! `peas admit`: an authority's word that a key may take part in its swarms.
 
 use crate::args::AdmitArgs;
-use crate::exit::Failure;
+use crate::exit::{Failure, USAGE};
 use crate::keys;
 use crate::output::{field, say};
 use crate::pea::now_unix_s;
@@ -22,7 +22,8 @@ pub fn run(args: AdmitArgs) -> Result<(), Failure> {
         not_before_unix_s: now.saturating_sub(SLOW_CLOCK_S),
         not_after_unix_s: now.saturating_add(args.duration.as_secs()),
     };
-    let bytes = certificate.issue(&authority);
+    let no_content = |error| Failure::new(USAGE, format!("--content: {error}"), "leave it out, or name the id that `peas inspect` shows");
+    let bytes = certificate.issue(&authority).map_err(no_content)?;
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let until = units::date(certificate.not_after_unix_s);
     let text = format!("# Certificate of peas for {}, good until {until} UTC. No secret.\n{digits}\n", keys::hex(&args.peer.0));

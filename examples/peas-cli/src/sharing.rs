@@ -304,6 +304,10 @@ impl<'a> Watcher<'a> {
                 let who = url.map_or_else(|| format!("peer {peer:?}"), pea::printable);
                 ("peer_banned", json!({"peer": peer.to_string(), "url": url}), Some(format!("{who} sent wrong data and was banned")))
             }
+            Event::WebFailed { url, message } => {
+                let text = format!("{}: {}", pea::printable(&url), pea::printable(&message));
+                ("web_failed", json!({"url": url, "message": message}), Some(text))
+            }
             Event::Unavailable { missing_pieces: 0 } => {
                 ("unavailable", json!({"missing_pieces": 0}), Some("all pieces have a reachable holder again".into()))
             }

@@ -178,7 +178,7 @@ mod tests {
         let members = |certificate: Vec<u8>| lock(Kind::Members { tag_key: [4; 32], authority, certificate });
         let certificate = |peer: u8, roles: Roles, by: u8| {
             let certificate = Certificate { peer: PeerId([peer; 32]), content: None, roles, not_before_unix_s: 0, not_after_unix_s: 100 };
-            certificate.issue(&[by; 32])
+            certificate.issue(&[by; 32]).unwrap()
         };
         let admit = |shown: Vec<u8>, now| {
             let shown = members(shown).hello(&hello(), &meeting(1, 2, 9));

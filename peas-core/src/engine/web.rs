@@ -14,7 +14,7 @@ use super::web_link::{Got, WebLink};
 use super::without_signals;
 use super::works::{LinkNo, Report};
 use crate::config::{Scope, WebPolicy};
-use crate::event::State;
+use crate::event::{Event, State};
 use crate::manifest::TrustedManifest;
 use crate::source::{Fetcher, Gate, Places, Tls, WebError};
 use crate::swarm::{Fault, Input, Order};
@@ -79,6 +79,8 @@ struct Source {
     place: Place,
     rest: Span,
     error: Option<String>,
+    /// What the host was told last about why it failed.
+    told: Option<String>,
     got: Arc<Got>,
     got_when_linked: u64,
     active: watch::Sender<bool>,
@@ -110,6 +112,7 @@ impl Webs {
             place: Place::Resting(Time::ZERO),
             rest: REST_MIN,
             error: None,
+            told: None,
             got: Arc::default(),
             got_when_linked: 0,
             active: watch::channel(false).0,
@@ -215,21 +218,25 @@ impl Source {
     /// Longer each time, unless something came.
     fn rest(&mut self, now: Time, at_least: Span) {
         if self.got.bytes.load(Ordering::Relaxed) > self.got_when_linked {
-            self.rest = REST_MIN;
+            (self.rest, self.told) = (REST_MIN, None);
         }
         self.place = Place::Resting(now + self.rest.max(at_least));
         self.rest = Span((self.rest.0 * 2).min(REST_MAX.0));
     }
 
-    fn failed(&mut self, why: &WebError, now: Time) {
-        self.error = Some(why.to_string());
+    /// What to tell the host, if it does not know.
+    fn failed(&mut self, why: &WebError, now: Time) -> Option<Event> {
         if why.is_final() {
             self.place = Place::Dropped;
-            return;
+        } else {
+            let said_no = matches!(why, WebError::Status { status: 400..500, .. } | WebError::Forbidden(_));
+            let asked = why.retry_after().map_or(Span::ZERO, Span::from);
+            self.rest(now, asked.max(if said_no { REST_REFUSED } else { Span::ZERO }));
         }
-        let said_no = matches!(why, WebError::Status { status: 400..500, .. } | WebError::Forbidden(_));
-        let asked = why.retry_after().map_or(Span::ZERO, Span::from);
-        self.rest(now, asked.max(if said_no { REST_REFUSED } else { Span::ZERO }));
+        let message = why.to_string();
+        self.error = Some(message.clone());
+        let known = self.told.replace(message.clone());
+        (known.as_ref() != Some(&message)).then(|| Event::WebFailed { url: self.url.clone(), message })
     }
 }
 
@@ -272,7 +279,12 @@ impl Driver {
         let source = &mut self.webs.sources[at];
         let places = match Places::new(self.works.pea.clone(), &source.url) {
             Ok(places) => Arc::new(places),
-            Err(error) => return source.failed(&error, now),
+            Err(error) => {
+                if let Some(news) = source.failed(&error, now) {
+                    self.face().emit(news);
+                }
+                return;
+            }
         };
         let gate = Arc::new(Door { scope: self.shared.scope, listen: self.shared.listen_addr().map(|addr| addr.ip()) });
         let fetchers = (0..CONNECTIONS).map(|_| Fetcher::new(places.clone(), gate.clone(), tls.clone(), super::unix_s)).collect();
@@ -329,7 +341,9 @@ impl Driver {
         let Some(source) = self.webs.by_link(link) else { return };
         let (peer, linked) = (source.peer, matches!(source.place, Place::Linked(_)));
         source.handle = None;
-        source.failed(why, now);
+        if let Some(news) = source.failed(why, now) {
+            self.face().emit(news);
+        }
         if linked {
             self.unlink(peer, None);
             self.feed(Input::Timeout);

@@ -75,6 +75,9 @@ pub enum CertificateError {
     /// Another peer's.
     #[error("the certificate is for another key: start with the identity that it was made for")]
     OtherPeer,
+    /// A content id of zeros, which no content has and which on the wire means every content.
+    #[error("zeros are no content's id; a certificate for every content names none")]
+    NoContent,
     /// Another content's.
     #[error("the certificate is for another content")]
     OtherContent,
@@ -88,7 +91,13 @@ pub enum CertificateError {
 
 impl Certificate {
     /// Signed by the authority's Ed25519 secret: what the member is to show.
-    pub fn issue(&self, authority_secret: &[u8; 32]) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// [`CertificateError::NoContent`]: what was meant for one content must not be good for all.
+    pub fn issue(&self, authority_secret: &[u8; 32]) -> Result<Vec<u8>, CertificateError> {
+        if self.content == Some(PeaId([0; 32])) {
+            return Err(CertificateError::NoContent);
+        }
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&self.peer.0);
         bytes.extend_from_slice(&self.content.map_or([0; 32], |content| content.0));
@@ -97,7 +106,7 @@ impl Certificate {
         bytes.extend_from_slice(&self.not_after_unix_s.to_le_bytes());
         let signature = SigningKey::from_bytes(authority_secret).sign(&[CONTEXT, &bytes].concat());
         bytes.extend_from_slice(&signature.to_bytes());
-        bytes
+        Ok(bytes)
     }
 
     /// What the authority says, if it says it.
@@ -123,7 +132,7 @@ impl Certificate {
     /// Whether it is this peer's, for this content, now.
     ///
     /// # Errors
-    /// All but those of [`verify`](Certificate::verify).
+    /// Of another peer or content, too early, too late.
     pub fn admits(&self, peer: PeerId, content: PeaId, now_unix_s: u64) -> Result<(), CertificateError> {
         if self.peer != peer {
             return Err(CertificateError::OtherPeer);
@@ -163,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_authority_is_believed_only_in_its_own_words() {
-        let bytes = certificate().issue(&AUTHORITY);
+        let bytes = certificate().issue(&AUTHORITY).unwrap();
         assert_eq!(bytes.len(), CERTIFICATE_BYTES);
         assert_eq!(Certificate::verify(&bytes, &public(&AUTHORITY)), Ok(certificate()));
         assert_eq!(Certificate::verify(&bytes, &public(&[8; 32])), Err(CertificateError::NotSigned));
@@ -175,7 +184,7 @@ mod tests {
         for wrong in [&bytes[..bytes.len() - 1], b"", &[&bytes[..], b"x"].concat()] {
             assert_eq!(Certificate::verify(wrong, &public(&AUTHORITY)), Err(CertificateError::Malformed));
         }
-        let without_roles = Certificate { roles: Roles(0), ..certificate() }.issue(&AUTHORITY);
+        let without_roles = Certificate { roles: Roles(0), ..certificate() }.issue(&AUTHORITY).unwrap();
         assert_eq!(Certificate::verify(&without_roles, &public(&AUTHORITY)), Err(CertificateError::Malformed));
     }
 
@@ -186,8 +195,10 @@ mod tests {
         assert_eq!(good.admits(PeerId([3; 32]), content, 15_000), Err(CertificateError::OtherPeer));
         assert_eq!(good.admits(peer, PeaId([3; 32]), 15_000), Err(CertificateError::OtherContent));
         let everywhere = Certificate { content: None, ..certificate() };
-        assert_eq!(Certificate::verify(&everywhere.issue(&AUTHORITY), &public(&AUTHORITY)), Ok(everywhere.clone()));
+        assert_eq!(Certificate::verify(&everywhere.issue(&AUTHORITY).unwrap(), &public(&AUTHORITY)), Ok(everywhere.clone()));
         assert_eq!(everywhere.admits(peer, PeaId([3; 32]), 15_000), Ok(()));
+        let nowhere = Certificate { content: Some(PeaId([0; 32])), ..certificate() };
+        assert_eq!(nowhere.issue(&AUTHORITY), Err(CertificateError::NoContent));
         for (now, end) in [
             (9_699, Err(CertificateError::NotYet)),
             (9_700, Ok(())),

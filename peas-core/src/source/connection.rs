@@ -35,7 +35,8 @@ pub(super) struct Connection {
     to: Address,
     ip: IpAddr,
     sender: SendRequest<Empty<Bytes>>,
-    driver: Driver,
+    /// `None` when it has ended: the server has closed the connection, or said that it will, as those that speak HTTP/1.0 do.
+    driver: Option<Driver>,
 }
 
 impl Connection {
@@ -81,7 +82,7 @@ impl Connection {
             builder
         };
         let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self { to: to.clone(), ip: addr.ip(), sender, driver: Box::pin(driver) })
+        Ok(Self { to: to.clone(), ip: addr.ip(), sender, driver: Some(Box::pin(driver)) })
     }
 
     /// The server's address.
@@ -110,17 +111,16 @@ impl Connection {
     }
 }
 
-/// A driver that ended has nothing more to do: whoever waits hears it by other ways.
-async fn drive<T>(driver: &mut Driver, wait: impl Future<Output = T>) -> T {
+/// A driver that ended is dropped at once: it owns the requests that it has not sent, and who waits for their answers hears of
+/// its end only by its drop.
+async fn drive<T>(driver: &mut Option<Driver>, wait: impl Future<Output = T>) -> T {
     let mut wait = std::pin::pin!(wait);
-    let mut over = false;
     std::future::poll_fn(|context| {
         if let Poll::Ready(value) = wait.as_mut().poll(context) {
             return Poll::Ready(value);
         }
-        if !over && driver.as_mut().poll(context).is_ready() {
-            over = true;
-            // It may just have woken us with its last words.
+        if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
+            *driver = None;
             return wait.as_mut().poll(context);
         }
         Poll::Pending

@@ -27,6 +27,16 @@ pub enum Manner {
     Shifts,
 }
 
+/// Whether a connection outlives an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Closes {
+    No,
+    /// As HTTP/1.0 does, with the end of the connection as the end of the body.
+    Http10,
+    /// With the field that says so.
+    Http11,
+}
+
 /// One request, as it came.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -43,6 +53,7 @@ struct Inner {
     open: AtomicUsize,
     open_max: AtomicUsize,
     stop: AtomicBool,
+    closes: Closes,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -55,7 +66,12 @@ pub struct WebServer {
 impl WebServer {
     /// Serves the folder.
     pub fn new(root: &Path, manners: impl IntoIterator<Item = Manner>) -> Self {
-        Self::start(root, manners, None)
+        Self::start(root, manners, Closes::No, None)
+    }
+
+    /// The same, on a new connection for each request.
+    pub fn closing(root: &Path, manners: impl IntoIterator<Item = Manner>, closes: Closes) -> Self {
+        Self::start(root, manners, closes, None)
     }
 
     /// The same over TLS, as "localhost", certified by [`authority`].
@@ -65,10 +81,10 @@ impl WebServer {
         let builder = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let config = builder.with_single_cert(vec![cert], key.into()).unwrap();
-        Self::start(root, [Manner::Honest], Some(Arc::new(config)))
+        Self::start(root, [Manner::Honest], Closes::No, Some(Arc::new(config)))
     }
 
-    fn start(root: &Path, manners: impl IntoIterator<Item = Manner>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    fn start(root: &Path, manners: impl IntoIterator<Item = Manner>, closes: Closes, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let inner = Arc::new(Inner {
             root: root.to_path_buf(),
@@ -77,6 +93,7 @@ impl WebServer {
             open: AtomicUsize::new(0),
             open_max: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            closes,
             tls,
         });
         let addr = listener.local_addr().unwrap();
@@ -164,6 +181,9 @@ impl Inner {
                 }
             }
             self.answer(stream.get_mut(), &path.expect("a GET"), range)?;
+            if self.closes != Closes::No {
+                return Ok(());
+            }
         }
     }
 
@@ -199,7 +219,11 @@ impl Inner {
         if matches!(manner, Manner::Lies) {
             body.iter_mut().for_each(|byte| *byte ^= 1);
         }
-        write!(stream, "HTTP/1.1 {status} OK\r\n{field}Content-Length: {}\r\n\r\n", body.len())?;
+        match self.closes {
+            Closes::No => write!(stream, "HTTP/1.1 {status} OK\r\n{field}Content-Length: {}\r\n\r\n", body.len())?,
+            Closes::Http10 => write!(stream, "HTTP/1.0 {status} OK\r\n{field}\r\n")?,
+            Closes::Http11 => write!(stream, "HTTP/1.1 {status} OK\r\n{field}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len())?,
+        }
         if matches!(manner, Manner::Stalls) && body.len() > 1 {
             stream.write_all(&body[..body.len() / 2])?;
             stream.flush()?;

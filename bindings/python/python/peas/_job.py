@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, final
@@ -22,7 +23,10 @@ _EVENTS_KEPT = 1024
 _SLICE_S = 0.1
 """The core renews progress ten times a second."""
 
-_LEVELS = {"failed": logging.ERROR, "peer-banned": logging.WARNING, "damaged": logging.WARNING, "paused": logging.WARNING}
+_LOGGED_S = 1.0
+"""Between two looks at what there is to log, while somebody waits."""
+
+_LEVELS = {"failed": logging.ERROR, **dict.fromkeys(("peer-banned", "web-failed", "damaged", "paused"), logging.WARNING)}
 
 
 @final
@@ -109,9 +113,15 @@ class Job:
         return bytes(self._raw.refreshed_pea())
 
     def _waited(self, wait: Callable[[float | None], bool], timeout: float | None) -> Progress:
+        ends = None if timeout is None else time.monotonic() + timeout
+        left = timeout
         try:
-            if not wait(timeout):
-                raise WaitTimeoutError(f"not done within {timeout} s; the job goes on")
+            # In parts, so that what happens meanwhile is in the log when it happens.
+            while not wait(_LOGGED_S if left is None else min(left, _LOGGED_S)):
+                left = None if ends is None else ends - time.monotonic()
+                if left is not None and left <= 0:
+                    raise WaitTimeoutError(f"not done within {timeout} s; the job goes on")
+                self._take_events()
         finally:
             self._take_events()
         return self.latest

@@ -59,13 +59,13 @@ class Progress:
 @dataclass(frozen=True)
 class Event:
     """A fact. ``kind`` is one of ``started``, ``installed``, ``origin-lost``, ``origin-back``, ``peer-banned``,
-    ``unavailable``, ``paused``, ``resumed``, ``damaged``, ``failed``, ``left``, ``lagged``."""
+    ``web-failed``, ``unavailable``, ``paused``, ``resumed``, ``damaged``, ``failed``, ``left``, ``lagged``."""
 
     kind: str
     number: int
     """Bytes reused, pieces missing, the damaged piece, the error's code, events missed: as the kind says."""
     text: str
-    """The banned peer, the reason of the pause, the error's message."""
+    """The banned peer, the web server's address and why, the reason of the pause, the error's message."""
 
 
 @dataclass(frozen=True)
