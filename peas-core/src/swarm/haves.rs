@@ -125,7 +125,7 @@ impl Swarm {
         }
         let Some(held) = PieceSet::from_runs(&self.geometry, runs) else { return self.fault(peer, Fault::Protocol) };
         let lacks = self.pieces.held().count_minus(&held);
-        let place = neighbor.place();
+        let place = neighbor.place;
         for piece in held.iter() {
             self.pieces.holder_came(piece, place);
             if let Some(handout) = &mut self.handout {
@@ -157,7 +157,7 @@ impl Swarm {
         if let Some(handout) = &mut self.handout {
             handout.progressed(self.now);
         }
-        let (place, is_far) = (neighbor.place(), neighbor.is_far);
+        let (place, is_far) = (neighbor.place, neighbor.is_far);
         for piece in pieces {
             if neighbor.held.insert(piece) {
                 self.pieces.holder_came(piece, place);
@@ -194,7 +194,7 @@ impl Swarm {
     pub(super) fn forget_holder(&mut self, peer: PeerId, piece: PieceIdx) {
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         if neighbor.held.remove(piece) {
-            self.pieces.holder_went(piece, neighbor.place());
+            self.pieces.holder_went(piece, neighbor.place);
             if self.pieces.held().contains(piece) {
                 neighbor.lacks += 1;
                 neighbor.has_news(self.now);

@@ -360,7 +360,7 @@ impl Swarm {
     fn unlink(&mut self, peer: PeerId) {
         let Some(gone) = self.neighbors.remove(peer) else { return };
         for piece in gone.held.iter() {
-            self.pieces.holder_went(piece, gone.place());
+            self.pieces.holder_went(piece, gone.place);
         }
         self.release_uplink(gone.permits.iter().copied(), &gone.serving);
         self.release_fetches(&gone);

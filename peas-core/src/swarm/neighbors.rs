@@ -40,8 +40,9 @@ pub(super) struct Neighbor {
     pub region: u32,
     /// Least time that an answer of it took.
     pub round_trip: Option<Span>,
-    /// It is in another region than we are.
+    /// It is in another region than we are; and where what it holds counts as being. Both are settled now and then, by `regions`.
     pub is_far: bool,
+    pub place: Place,
     pub is_origin: bool,
 
     // What it told us.
@@ -99,7 +100,7 @@ pub(super) struct Neighbor {
 pub(super) enum Place {
     Near,
     Far,
-    /// With an origin: it has not got to anybody yet.
+    /// With an origin, a web server, or somebody whose distance is not known yet: it has got to nobody that we could place.
     Source,
 }
 
@@ -113,6 +114,7 @@ impl Neighbor {
             region: 0,
             round_trip: None,
             is_far: false,
+            place: Place::Source,
             is_origin: false,
             held,
             told_held: false,
@@ -142,14 +144,6 @@ impl Neighbor {
             proven: false,
             half_strikes: 0,
             credit_out: 0,
-        }
-    }
-
-    pub fn place(&self) -> Place {
-        match (self.is_origin, self.is_far) {
-            (true, _) => Place::Source,
-            (false, true) => Place::Far,
-            (false, false) => Place::Near,
         }
     }
 

@@ -94,12 +94,16 @@ impl Pieces {
 
     pub fn holder_came(&mut self, piece: PieceIdx, place: Place) {
         self.holders[piece.at()] += 1;
-        self.count_at(piece, place).map(|count| *count += 1);
+        if let Some(count) = self.count_at(piece, place) {
+            *count += 1;
+        }
     }
 
     pub fn holder_went(&mut self, piece: PieceIdx, place: Place) {
         self.holders[piece.at()] -= 1;
-        self.count_at(piece, place).map(|count| *count -= 1);
+        if let Some(count) = self.count_at(piece, place) {
+            *count -= 1;
+        }
     }
 
     /// A holder turns out to be elsewhere.

@@ -76,7 +76,7 @@ impl Swarm {
         }
         let patience = Span(self.piece_time().0 * PATIENCE_PIECES).max(PATIENCE);
         let brings = |neighbor: &&Neighbor| {
-            neighbor.place() == Place::Near && !neighbor.held.is_full() && self.now.since(neighbor.news_at) <= patience
+            neighbor.place == Place::Near && !neighbor.held.is_full() && self.now.since(neighbor.news_at) <= patience
         };
         let mut bringers: Vec<u64> = self.neighbors.iter().filter(brings).map(|neighbor| number_of(neighbor.peer)).collect();
         bringers.sort_unstable();
@@ -106,12 +106,17 @@ impl Swarm {
         let has_region = self.neighbors.iter().any(|neighbor| !seems_far(neighbor));
         let mut some_far = false;
         for neighbor in self.neighbors.iter_mut() {
-            let was = neighbor.place();
             neighbor.is_far = has_region && seems_far(neighbor);
             some_far |= neighbor.is_far;
-            let is = neighbor.place();
-            if was != is {
-                neighbor.held.iter().for_each(|piece| self.pieces.holder_moved(piece, was, is));
+            let is_known = neighbor.round_trip.is_some() || (region != 0 && neighbor.region != 0);
+            let place = match neighbor.is_far {
+                _ if neighbor.is_origin || !is_known => Place::Source,
+                true => Place::Far,
+                false => Place::Near,
+            };
+            let was = std::mem::replace(&mut neighbor.place, place);
+            if was != place {
+                neighbor.held.iter().for_each(|piece| self.pieces.holder_moved(piece, was, place));
             }
         }
         some_far

@@ -27,9 +27,18 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
     rows.push(row("128 clients, one in 8 uploads 50 Mbit/s, the others 5", {
         crowd(128, 512).with_clients(|at, client| (client.up_bytes_per_s, client.down_bytes_per_s) = (uneven(at), mbit(50.0)))
     }));
-    rows.push(row("128 clients, two regions, 12.5 Mbit/s between", {
-        crowd(128, 512).two_regions(Trunk { bytes_per_s: mbit(12.5), one_way_s: 0.080 })
+    rows.push(row("16 clients upload 4 Mbit/s and take 40, the origin 20; pieces of 32 KiB", {
+        let mut plan = Plan::equal(16, 512, 32 << 10, mbit(4.0), seed).with_clients(|_, client| client.down_bytes_per_s = mbit(40.0));
+        plan.origin_up_bytes_per_s = mbit(20.0);
+        plan
     }));
+    for (rate, name) in [(25.0, "twice"), (13.75, "1.1 times")] {
+        let thin = Trunk { bytes_per_s: mbit(rate), one_way_s: 0.040 };
+        rows.push(row(format!("16 clients, pieces of 32 KiB, two regions, {name} a client's rate between"), {
+            Plan { one_way_s: 0.002, ..Plan::equal(16, 512, 32 << 10, mbit(12.5), seed) }.two_regions(thin)
+        }));
+        rows.push(row(format!("128 clients, two regions, {name} a client's rate between"), crowd(128, 512).two_regions(thin)));
+    }
     rows.push(row("128 clients come one by one (Poisson, 1 per 4 s)", crowd(128, 512).poisson(0.25)));
     rows.push(row("128 clients, one in 4 comes when half is done", {
         crowd(128, 512).with_clients(|at, client| client.arrives_s = if at % 4 == 3 { 170.0 } else { 0.0 })
@@ -84,16 +93,17 @@ pub fn run<M: Machine>(plan: &Plan) -> Outcome {
 }
 
 /// Head of the table.
-pub const TABLE_HEAD: &str = "| workload | last / bound | last, s | median, s | origin copies | control | waste | first piece p99, s | broken promises |\n|---|---|---|---|---|---|---|---|---|\n";
+pub const TABLE_HEAD: &str = "| workload | last / bound | last, s | median, s | origin copies | over the thin link | control | waste | first piece p99, s | broken promises |\n|---|---|---|---|---|---|---|---|---|---|\n";
 
 /// One line of the table.
 pub fn table_line(name: &str, outcome: &Outcome) -> String {
     let median_s = outcome.durations_s.get(outcome.durations_s.len() / 2).copied().unwrap_or(f64::INFINITY);
     let last = outcome.last_whole_s.map_or_else(|| format!("{} short", outcome.short), |last_s| format!("{last_s:.1}"));
     format!(
-        "| {name} | {:.3} | {last} | {median_s:.1} | {:.2} | {:.3} % | {:.2} % | {:.2} | {} |\n",
+        "| {name} | {:.3} | {last} | {median_s:.1} | {:.2} | {:.2} | {:.3} % | {:.2} % | {:.2} | {} |\n",
         outcome.ratio(),
         outcome.origin_copies,
+        outcome.trunk_copies,
         outcome.control_share * 100.0,
         outcome.waste_share * 100.0,
         outcome.first_piece_p99_s,
