@@ -1,5 +1,7 @@
 //! The `peas` program from outside: exit codes, messages, files. Sockets are on the loopback address.
 
+#[path = "cli/clocks.rs"]
+mod clocks;
 #[path = "cli/harness.rs"]
 mod harness;
 #[path = "cli/peas.rs"]

@@ -79,20 +79,8 @@ fn bomb() -> Vec<u8> {
         FileEntry { path: "large".into(), kind: kind(0, geometry.total_bytes() - 1) },
         FileEntry { path: "small".into(), kind: kind(geometry.total_bytes() - 1, 1) },
     ];
-    let builder = Builder {
-        name: "bomb".into(),
-        geometry,
-        single_file: false,
-        entries,
-        piece_cvs: vec![[9; 32]; geometry.piece_count() as usize],
-        owners: vec![],
-        web: vec![],
-        channel: String::new(),
-        release: 0,
-        created_unix_s: 0,
-        expires_unix_s: 0,
-    };
-    builder.build(&[]).unwrap()
+    let piece_cvs = vec![[9; 32]; geometry.piece_count() as usize];
+    Builder::new("bomb", geometry, entries, piece_cvs).build(&[]).unwrap()
 }
 
 #[test]

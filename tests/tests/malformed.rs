@@ -428,12 +428,56 @@ fn coded_list(count: u32, each: u8) -> Vec<u8> {
     [&[0xFC][..], &count.to_le_bytes(), &vec![each; count as usize]].concat()
 }
 
+/// Set for a process of this test that decodes one bomb: the file.
+const BOMB: &str = "PEAS_TEST_BOMB";
+
+/// In a process of its own: what the system counts as resident before and at the most while the file is decoded, which must fail. For
+/// the control it touches twice the limit.
+fn decode_one_bomb(path: &std::ffi::OsStr, ballast: bool) {
+    let bomb = std::fs::read(path).unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").unwrap(); // the peak counts anew
+    let before = resident_kib("VmRSS:");
+    if ballast {
+        std::hint::black_box(vec![1u8; 2 * GROWTH_MAX]);
+    }
+    Manifest::decode(&bomb).expect_err("a bomb");
+    println!("grew by {} KiB", resident_kib("VmHWM:").saturating_sub(before));
+}
+
+fn resident_kib(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What [`decode_one_bomb`] says of this one.
+fn resident_growth(bomb: &[u8], ballast: bool) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bomb.peas");
+    std::fs::write(&file, bomb).unwrap();
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "bombs_are_refused_at_once", "--nocapture"]).env(BOMB, &file);
+    if ballast {
+        command.env("PEAS_TEST_BALLAST", "1");
+    }
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}");
+    let kib = said.split("grew by ").nth(1).unwrap().split(' ').next().unwrap();
+    kib.parse::<usize>().unwrap() << 10
+}
+
+/// What a bomb may cost in memory, asked for or resident.
+const GROWTH_MAX: usize = 8 << 20;
+
 /// Disk bombs (THREATS F2): contents that nobody could hold, claimed in a few bytes. Each is refused at once, and costs no memory that
 /// its file did not cost already.
 #[test]
 fn bombs_are_refused_at_once() {
+    if let Some(path) = std::env::var_os(BOMB) {
+        return decode_one_bomb(&path, std::env::var_os("PEAS_TEST_BALLAST").is_some());
+    }
     const REFUSED_CPU_S_MAX: f64 = 0.05;
-    const GROWTH_MAX: usize = 8 << 20;
     // A list is refused when it has come to its longest, of a million; its elements have been made until then.
     const LIST_CPU_S_MAX: f64 = 0.5;
     const LIST_GROWTH_MAX: usize = 64 << 20;
@@ -467,11 +511,14 @@ fn bombs_are_refused_at_once() {
         MEMORY.forget();
         let began = cpu_s();
         let refused = Manifest::decode(&bomb).expect_err(name);
-        let (cpu_s, growth) = (cpu_s() - began, MEMORY.peak() - before);
-        println!("{name} ({} bytes): {:.1} ms, {} KiB: {refused}", bomb.len(), cpu_s * 1e3, growth >> 10);
+        let (cpu_s, growth, resident) = (cpu_s() - began, MEMORY.peak() - before, resident_growth(&bomb, false));
+        let len = bomb.len();
+        println!("{name} ({len} bytes): {:.1} ms, {} KiB, {} KiB resident: {refused}", cpu_s * 1e3, growth >> 10, resident >> 10);
         let (cpu_s_max, growth_max) =
             if name.starts_with("2^22 targets") { (LIST_CPU_S_MAX, LIST_GROWTH_MAX) } else { (REFUSED_CPU_S_MAX, GROWTH_MAX) };
         assert!(cpu_s <= cpu_s_max, "{name}: {cpu_s} s");
         assert!(growth <= growth_max, "{name}: {growth} bytes");
+        assert!(resident <= growth_max, "{name}: {resident} bytes resident");
     }
+    assert!(resident_growth(&with_number(&pea, total, u64::MAX), true) > GROWTH_MAX, "the control: what is touched is seen");
 }

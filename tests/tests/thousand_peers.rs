@@ -116,3 +116,27 @@ fn a_thousand_peers_at_one_engine() {
     assert!(node.is_alive());
     assert!(node.end());
 }
+
+/// The control: an origin that keeps a mebibyte for each link has more after a hundred of them.
+#[test]
+#[cfg(feature = "planted")]
+fn control_memory_for_each_link_is_seen() {
+    const LINKS: usize = 100;
+    let made = sparse();
+    let node = Node::seed_with_bug(&made, &[], "leak-links");
+    runtime().block_on(async {
+        let transport = TcpTransport::new(&Identity::generate(), &TcpOptions::default()).unwrap();
+        // The other test's thousand may keep this machine too busy for some.
+        let mut linked = 0;
+        for _ in 0..10 * LINKS {
+            linked += usize::from(greeted(&transport, node.addr, &hello(&made, None)).await.is_ok());
+            if linked == LINKS {
+                return;
+            }
+        }
+        panic!("{linked} links were made");
+    });
+    let peak_kib = node.memory_kib("VmHWM:");
+    assert!(peak_kib > bound_kib(LINKS), "{peak_kib} KiB are within {}", bound_kib(LINKS));
+    assert!(node.end());
+}

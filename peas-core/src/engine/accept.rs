@@ -63,12 +63,12 @@ async fn welcome(shared: &Shared, raw: <Net as Transport>::Raw) {
     }
 }
 
-/// The bug that the soak test has to find.
+/// The bug that tests of memory and descriptors have to find.
 #[cfg(feature = "planted")]
 fn leak_if_planted() {
     use crate::storage::planted::Planted;
     if Planted::chosen() == Planted::LeakLinks {
-        std::mem::forget((std::fs::File::open("/dev/null"), vec![1u8; 256 << 10]));
+        std::mem::forget((std::fs::File::open("/dev/null"), vec![1u8; 1 << 20]));
     }
 }
 

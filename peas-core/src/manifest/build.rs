@@ -5,7 +5,7 @@ use crate::config::{Access, Owner};
 use crate::hash::{self, Cv};
 use crate::unit::Geometry;
 
-/// What goes into a pea: `Builder { .. }.build(sign_with)` gives canonical file bytes.
+/// What goes into a pea: `Builder { .. }.build(sign_with)` gives canonical file bytes; [`Builder::new`] fills in what may be empty.
 #[derive(Clone, Debug)]
 pub struct Builder {
     /// For people, but by the rules for a file name: programs make one of it.
@@ -33,6 +33,23 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// A folder of these entries; no owners, no web addresses, no channel, no dates.
+    pub fn new(name: impl Into<String>, geometry: Geometry, entries: Vec<FileEntry>, piece_cvs: Vec<Cv>) -> Self {
+        Self {
+            name: name.into(),
+            geometry,
+            single_file: false,
+            entries,
+            piece_cvs,
+            owners: Vec::new(),
+            web: Vec::new(),
+            channel: String::new(),
+            release: 0,
+            created_unix_s: 0,
+            expires_unix_s: 0,
+        }
+    }
+
     /// Checks everything `decode` would check, then encodes and signs with these Ed25519 secrets.
     pub fn build(self, sign_with: &[[u8; 32]]) -> Result<Vec<u8>, ManifestError> {
         self.seal(Access::Open, Vec::new(), sign_with)

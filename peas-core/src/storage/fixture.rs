@@ -35,19 +35,7 @@ fn finish(single_file: bool, entries: Vec<FileEntry>, bytes: Vec<u8>) -> Fixture
             hash::piece_cv(&geometry, piece, &bytes[range.start as usize..range.end as usize])
         })
         .collect();
-    let builder = Builder {
-        name: "fixture".into(),
-        geometry,
-        single_file,
-        entries,
-        piece_cvs,
-        owners: vec![],
-        web: vec![],
-        channel: String::new(),
-        release: 0,
-        created_unix_s: 0,
-        expires_unix_s: 0,
-    };
+    let builder = Builder { single_file, ..Builder::new("fixture", geometry, entries, piece_cvs) };
     let file = builder.build(&[]).expect("a right pea");
     let pea = Manifest::decode(&file).and_then(|pea| pea.trust(&Trust::File, &TrustContext::default())).expect("a right pea");
     Fixture { pea: Arc::new(pea), bytes }

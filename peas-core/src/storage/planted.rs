@@ -23,7 +23,7 @@ pub(crate) enum Planted {
     BelieveSecondSync,
     /// A write that failed counts as done.
     SwallowWriteErrors,
-    /// Each link that is accepted leaves a descriptor and 256 KiB behind.
+    /// Each link that is accepted leaves a descriptor and a mebibyte behind.
     LeakLinks,
 }
 

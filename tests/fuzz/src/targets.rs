@@ -455,21 +455,8 @@ fn web_content() -> Arc<TrustedManifest> {
             offset += bytes;
             FileEntry { path: path.into(), kind }
         });
-        let builder = Builder {
-            name: "content".into(),
-            geometry,
-            single_file: false,
-            entries: entries.to_vec(),
-            piece_cvs: vec![piece_cv(&geometry, piece, &content)],
-            owners: vec![],
-            web: vec![],
-            channel: String::new(),
-            release: 0,
-            created_unix_s: 0,
-            expires_unix_s: 0,
-        };
-        let pea = builder.build(&[]).expect("a pea");
-        Arc::new(Manifest::decode_trusted(&pea, &Trust::File, &TrustContext::default()).expect("it is right"))
+        let pea = Builder::new("content", geometry, entries.to_vec(), vec![piece_cv(&geometry, piece, &content)]).build(&[]);
+        Arc::new(Manifest::decode_trusted(&pea.expect("a pea"), &Trust::File, &TrustContext::default()).expect("it is right"))
     };
     MADE.get_or_init(make).clone()
 }

@@ -69,8 +69,14 @@ impl World {
 
     /// Starts it and lets it run.
     pub fn start(&self, words: &[&str]) -> Running {
-        let mut child =
-            self.command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("peas starts");
+        self.start_in(words, &[])
+    }
+
+    /// The same in another environment.
+    pub fn start_in(&self, words: &[&str], environment: &[(&str, String)]) -> Running {
+        let mut command = self.command(words);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("peas starts");
         let stdin = child.stdin.take();
         let lines = lines_of(child.stdout.take().expect("piped"));
         let errors = lines_of(child.stderr.take().expect("piped"));
