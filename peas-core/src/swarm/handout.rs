@@ -3,6 +3,7 @@
 //! Each piece is waiting, assigned to one peer under a lease, or out. A lapsed assignment, or one whose holder went before anyone
 //! else announced the piece, waits again, at the front.
 
+use super::neighbors::PERMIT_LIFE;
 use super::{Role, Swarm};
 use crate::unit::{PeerId, PieceIdx, Rng, Span, Time};
 use crate::wire::Message;
@@ -161,7 +162,7 @@ impl Swarm {
             if !self.pieces.held().contains(piece) {
                 continue;
             }
-            let lease = self.lease();
+            let lease = self.lease(peer);
             self.handout.as_mut().expect("as above").assign(piece, peer, self.now + lease);
             if let Some(neighbor) = self.neighbors.get_mut(peer) {
                 neighbor.credit -= 1;
@@ -178,7 +179,11 @@ impl Swarm {
         }
     }
 
-    fn lease(&self) -> Span {
+    /// Who is not known to answer is told the short time that its permit lasts.
+    fn lease(&self, peer: PeerId) -> Span {
+        if self.neighbors.get(peer).is_some_and(|neighbor| !neighbor.answers) {
+            return PERMIT_LIFE;
+        }
         let links = self.neighbors.len().max(1) as u64;
         Span(self.piece_time().0 * 4 * links.min(8)).max(LEASE_MIN)
     }

@@ -52,6 +52,7 @@ impl Swarm {
         let runs = self.pieces.held().runs();
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         (neighbor.log_at, neighbor.told_at, neighbor.told_need) = (end, now, need);
+        neighbor.told_whole = self.pieces.is_whole();
         let mut parts = runs.chunks(RUNS_MAX);
         let first = parts.next().unwrap_or(&[]).to_vec();
         let rest: Vec<Vec<Run>> = parts.map(<[Run]>::to_vec).collect();
@@ -84,7 +85,7 @@ impl Swarm {
         self.flush_at = None;
         self.flushed_at = self.now;
         let (need, queue_ms, end, now) = (self.pieces.need(), self.uplink.queue_ms(), self.log.end(), self.now);
-        let held = self.pieces.held();
+        let (held, is_whole, all) = (self.pieces.held(), self.pieces.is_whole(), (0, self.geometry.piece_count()));
         let mut messages = Vec::new();
         let mut later: Option<Time> = None;
         for neighbor in self.neighbors.iter_mut() {
@@ -103,11 +104,13 @@ impl Swarm {
                 .filter(|&piece| held.contains(piece) && (to_origin || !neighbor.held.contains(piece)))
                 .collect();
             neighbor.log_at = end;
-            if news.is_empty() && !need_returned {
+            // Who held a piece before us was never told that we have it, too: it would go on offering, and keep a place for us.
+            let became_whole = is_whole && !neighbor.told_whole;
+            if news.is_empty() && !need_returned && !became_whole {
                 continue;
             }
-            (neighbor.told_at, neighbor.told_need) = (now, need);
-            let runs = runs_of(news);
+            (neighbor.told_at, neighbor.told_need, neighbor.told_whole) = (now, need, is_whole);
+            let runs = if became_whole { vec![all] } else { runs_of(news) };
             let mut parts = runs.chunks(RUNS_MAX);
             messages.push((neighbor.peer, Message::Have { runs: parts.next().unwrap_or(&[]).to_vec(), need, queue_ms }));
             messages.extend(parts.map(|runs| (neighbor.peer, Message::Have { runs: runs.to_vec(), need, queue_ms })));

@@ -57,6 +57,7 @@ pub(super) struct Neighbor {
     pub log_at: usize,
     pub told_at: Time,
     pub told_need: u32,
+    pub told_whole: bool,
 
     // Sending to it.
     /// Pieces that we hold and it does not.
@@ -124,6 +125,7 @@ impl Neighbor {
             log_at: 0,
             told_at: now,
             told_need: 0,
+            told_whole: false,
             lacks: 0,
             permits: VecDeque::new(),
             serving: Vec::new(),

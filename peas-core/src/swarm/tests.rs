@@ -179,6 +179,22 @@ fn everybody_becomes_whole_and_learns_of_everybody() {
     assert_eq!(whole, 5);
 }
 
+/// Those who are whole know it of each other. A neighbour that held a piece first was never told that we have it, too: it took us for
+/// needy for ever, offered and was declined, and kept places for links of no use while newcomers were turned away (seed 12214 of the
+/// simulator: three clients got nothing).
+#[test]
+fn the_whole_know_each_other() {
+    let mut room = room_with_origin(5, 200);
+    assert!(room.run(1500, Room::all_whole), "not whole after 30 s");
+    room.run(250, |_| false);
+    let grants = room.grants;
+    room.run(500, |_| false);
+    assert_eq!(room.grants, grants, "nobody has anything to offer");
+    for machine in room.machines.values() {
+        assert!(machine.neighbors.iter().all(|neighbor| neighbor.is_whole()));
+    }
+}
+
 #[test]
 fn no_piece_leaves_the_origin_twice_before_each_left_once() {
     let mut room = room_with_origin(4, 60);

@@ -179,6 +179,7 @@ impl<M: Machine> World<M> {
         let now = self.queue.now();
         let (here, there) = (self.links.name(half), self.links.name(half ^ 1));
         self.links[half].hung_up = true;
+        self.checks.link_down(&self.links[half], now);
         let last_word = self.links[half].control_until;
         let there_at = (now + self.latency(half)).max(last_word);
         self.queue.push(now, Event::Closed { at: here });
