@@ -320,6 +320,41 @@ fn a_flood_of_names_displaces_only_names() {
     assert_eq!(told, reached, "what we pass on is what we reached");
 }
 
+/// One host that comes under key after key and can be reached under each fills the table up, and drives out nobody who is elsewhere. It
+/// once did: 4,096 of its keys were all that was left, and all that newcomers were told of.
+#[test]
+fn one_host_with_many_keys_drives_nobody_out() {
+    let geometry = Geometry::new(1 << 20, 65_536).unwrap();
+    let (held, places) = (PieceSet::empty(&geometry), 256);
+    let limits = Limits { members_max: places, ..Limits::default() };
+    let mut swarm = Swarm::new(Setup { geometry, me: PeerId([0xEE; 32]), held, role: Role::Peer, limits, region: 0, seed: 1 });
+    let hello = |listen_port| Hello { version: 1, content: [0; 32], proof: vec![], listen_port, region: 0, origin: false, extensions: 0 };
+    let mut now = Time::ZERO;
+    let mut reached: Vec<PeerId> = (1..=9).map(|at| PeerId([at; 32])).collect();
+    for (at, &peer) in reached.iter().enumerate() {
+        swarm.handle(now, Input::LinkUp { peer, addr: ([9, 9, at as u8, 1], 7000).into(), dialed: true, hello: hello(Some(7000)) });
+        swarm.handle(now, Input::LinkDown { peer });
+    }
+    let mut proven = 0;
+    for key in 0..1000u16 {
+        now = now + Span::ms(50);
+        let mut peer = PeerId([0xCC; 32]);
+        peer.0[..2].copy_from_slice(&key.to_le_bytes());
+        swarm.handle(now, Input::LinkUp { peer, addr: ([7, 7, 7, 7], 1).into(), dialed: false, hello: hello(Some(7000 + key)) });
+        while let Some(output) = swarm.poll() {
+            if let Output::Probe { addr, peer } = output {
+                swarm.handle(now, Input::Probed { addr, peer });
+                proven += 1;
+            }
+        }
+        swarm.handle(now, Input::LinkDown { peer });
+    }
+    assert!(proven > 2 * places && swarm.snapshot(now).members == places, "the control: it was reached under {proven} keys");
+    let told: Vec<PeerId> = swarm.members(now, places as usize).iter().map(MemberRecord::peer_id).collect();
+    reached.retain(|peer| !told.contains(peer));
+    assert_eq!(reached, [], "driven out");
+}
+
 /// The first thing that a dialled stranger hears: nothing in it was chosen by whoever named it, and it is short. And what a listener
 /// says to an unproven caller is at most three times what it heard (test R7; over TCP its address is proven by then).
 #[test]

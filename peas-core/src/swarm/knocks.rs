@@ -71,8 +71,8 @@ impl Knocks {
     }
 }
 
-/// The first address of a host's network.
-fn network_of(addr: IpAddr) -> IpAddr {
+/// The first address of a host's network (/24 or /48).
+pub(super) fn network_of(addr: IpAddr) -> IpAddr {
     match addr {
         IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !0xff).into()),
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 80 << 80).into()),

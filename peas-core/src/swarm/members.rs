@@ -4,7 +4,7 @@
 //! record young again, so a dead peer's record grows old everywhere at once. An address is passed on only after we ourselves
 //! reached that very peer there.
 
-use super::knocks::Knocks;
+use super::knocks::{Knocks, network_of};
 use super::{Candidate, Output, Swarm, Via};
 use crate::unit::{PeerId, Span, Time};
 use crate::wire::{MemberRecord, Message};
@@ -130,7 +130,8 @@ impl Members {
     }
 
     fn network_is_full(&self, addr: IpAddr) -> bool {
-        !is_local(addr) && self.table.values().filter(|member| same_network(member.record.addr.ip(), addr)).count() >= PER_NETWORK_MAX
+        !is_local(addr)
+            && self.table.values().filter(|member| network_of(member.record.addr.ip()) == network_of(addr)).count() >= PER_NETWORK_MAX
     }
 }
 
@@ -139,14 +140,6 @@ pub(super) fn is_local(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.segments()[0] & 0xfe00 == 0xfc00 || v6.segments()[0] & 0xffc0 == 0xfe80,
-    }
-}
-
-fn same_network(a: IpAddr, b: IpAddr) -> bool {
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
-        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..3] == b.segments()[..3],
-        _ => false,
     }
 }
 
@@ -201,19 +194,26 @@ impl Swarm {
             return;
         }
         if self.members.table.len() >= self.limits.members_max as usize {
-            let oldest = self
-                .members
-                .table
-                .iter()
-                .filter(|(peer, _)| self.neighbors.get(**peer).is_none())
-                .max_by_key(|(_, member)| (!member.proven, member.age_s(self.now)))
-                .map(|(&peer, _)| peer);
-            match oldest {
+            match self.least_member(member.proven) {
                 Some(peer) => self.members.table.remove(&peer),
                 None => return,
             };
         }
         self.members.table.insert(member.record.peer_id(), member);
+    }
+
+    /// Who makes room for one more: the oldest of whom we only heard. When there is none, hearsay gets no room, and one whom we reached
+    /// gets that of the oldest in the network that has most members: keys cost nothing, so one host could fill the table with its own.
+    fn least_member(&self, for_reached: bool) -> Option<PeerId> {
+        let unlinked = || self.members.table.iter().filter(|(peer, _)| self.neighbors.get(**peer).is_none());
+        let heard_of = unlinked().filter(|(_, member)| !member.proven).max_by_key(|(_, member)| member.age_s(self.now));
+        if heard_of.is_some() || !for_reached {
+            return heard_of.map(|(&peer, _)| peer);
+        }
+        let network = |member: &Member| network_of(member.record.addr.ip());
+        let mut crowds = BTreeMap::<IpAddr, u32>::new();
+        self.members.table.values().for_each(|member| *crowds.entry(network(member)).or_default() += 1);
+        unlinked().max_by_key(|(_, member)| (crowds[&network(member)], member.age_s(self.now))).map(|(&peer, _)| peer)
     }
 
     /// We reached the peer at this address: it may be told to others.
