@@ -283,7 +283,7 @@ fn a_flood_of_names_displaces_only_names() {
     let mut now = Time::ZERO;
     let reached: Vec<(PeerId, SocketAddr)> = (1..=9).map(|at| (PeerId([at; 32]), ([9, 9, at, 1], 7000).into())).collect();
     for &(peer, addr) in &reached {
-        swarm.handle(now, Input::LinkUp { peer, addr, dialed: true, hello: hello(Some(7000)) });
+        swarm.handle(now, Input::LinkUp { peer, addr, dialed: true, round_trip: None, hello: hello(Some(7000)) });
         swarm.handle(now, Input::LinkDown { peer });
     }
     let liar = PeerId([0xDD; 32]);
@@ -293,7 +293,10 @@ fn a_flood_of_names_displaces_only_names() {
         for _ in 0..count / 50 {
             now = now + Span::ms(20);
             let told = (0..50).map(|_| name(&mut rng)).collect();
-            swarm.handle(now, Input::LinkUp { peer: liar, addr: ([7, 7, 7, 7], 1).into(), dialed: false, hello: hello(None) });
+            swarm.handle(
+                now,
+                Input::LinkUp { peer: liar, addr: ([7, 7, 7, 7], 1).into(), dialed: false, round_trip: None, hello: hello(None) },
+            );
             swarm.handle(now, Input::Message { peer: liar, message: Message::Held { runs: vec![], need: 1, queue_ms: 0 } });
             swarm.handle(now, Input::Message { peer: liar, message: Message::Members(told) });
             while swarm.poll().is_some() {}
@@ -332,7 +335,10 @@ fn one_host_with_many_keys_drives_nobody_out() {
     let mut now = Time::ZERO;
     let mut reached: Vec<PeerId> = (1..=9).map(|at| PeerId([at; 32])).collect();
     for (at, &peer) in reached.iter().enumerate() {
-        swarm.handle(now, Input::LinkUp { peer, addr: ([9, 9, at as u8, 1], 7000).into(), dialed: true, hello: hello(Some(7000)) });
+        swarm.handle(
+            now,
+            Input::LinkUp { peer, addr: ([9, 9, at as u8, 1], 7000).into(), dialed: true, round_trip: None, hello: hello(Some(7000)) },
+        );
         swarm.handle(now, Input::LinkDown { peer });
     }
     let mut proven = 0;
@@ -340,7 +346,10 @@ fn one_host_with_many_keys_drives_nobody_out() {
         now = now + Span::ms(50);
         let mut peer = PeerId([0xCC; 32]);
         peer.0[..2].copy_from_slice(&key.to_le_bytes());
-        swarm.handle(now, Input::LinkUp { peer, addr: ([7, 7, 7, 7], 1).into(), dialed: false, hello: hello(Some(7000 + key)) });
+        swarm.handle(
+            now,
+            Input::LinkUp { peer, addr: ([7, 7, 7, 7], 1).into(), dialed: false, round_trip: None, hello: hello(Some(7000 + key)) },
+        );
         while let Some(output) = swarm.poll() {
             if let Output::Probe { addr, peer } = output {
                 swarm.handle(now, Input::Probed { addr, peer });

@@ -161,7 +161,8 @@ pub fn machine(data: &[u8]) -> bool {
                     origin: who & 2 != 0,
                     extensions: 0,
                 };
-                Input::LinkUp { peer: peer(who), addr, dialed: op & 128 != 0, round_trip: None, hello }
+                let round_trip = (op & 64 != 0).then(|| Span::ms(u64::from(who) * 4));
+                Input::LinkUp { peer: peer(who), addr, dialed: op & 128 != 0, round_trip, hello }
             }
             2 => Input::LinkDown { peer: peer(who) },
             3 => Input::DialFailed { addr },
