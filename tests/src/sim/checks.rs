@@ -126,7 +126,8 @@ impl<M: Machine> World<M> {
         }
         let mut fetches = 1;
         let mut copies = 1;
-        for &half in &self.node(node).ends {
+        // What was asked of somebody on whom it has hung up does not come any more.
+        for &half in self.node(node).ends.iter().filter(|&&half| !self.links[half].hung_up) {
             for fetch in self.links[half].fetches.iter().filter(|fetch| !fetch.checking) {
                 fetches += 1;
                 copies += usize::from(fetch.span.piece() == piece && fetch.span.first() < span.end() && span.first() < fetch.span.end());

@@ -3,7 +3,7 @@
 //!
 //! Faults end at the plan's heal time; what is left then must become whole within a bound in virtual time.
 
-use super::workload::{Conduct, Plan, mbit};
+use super::workload::{Conduct, Plan, Trunk, mbit};
 use peas_core::unit::Rng;
 
 /// One thing that happens to the world.
@@ -77,6 +77,10 @@ pub fn draw(seed: u64) -> Plan {
         plan.clients[0].conduct = Conduct::Honest;
     }
     plan.faults = faults(&mut rng, clients as u32 + 1);
+    if rng.chance(0.15) {
+        let bytes_per_s = plan.origin_up_bytes_per_s * (0.2 + rng.unit() * 2.0);
+        plan = plan.two_regions(Trunk { bytes_per_s, one_way_s: 0.040 });
+    }
     plan
 }
 
