@@ -220,11 +220,13 @@ def resumed_elsewhere(place, path, content, seed):
 
 
 def control(place, content):
-    """A write that fails counts as done: the installation must be seen not to wait."""
+    """A write that fails counts as done: the installation must be seen not to wait. Where the room ends decides whether it shows, so there
+    are several tries."""
+    tries = range(2, 20, 3)
     with rig.Seed(content) as seed:
-        name, wrong, _took = filled_midway(place, content, seed, 4, profile="debug", planted="swallow-write-errors")
-    print(f"control swallow-write-errors, {name}: {len(wrong)} rules broken: {[words[:40] for words in wrong]}")
-    if not wrong:
+        found = [bool(filled_midway(place, content, seed, mib, profile="debug", planted="swallow-write-errors")[1]) for mib in tries]
+    print(f"control swallow-write-errors: {sum(found)} of {len(tries)} fillings show it")
+    if not any(found):
         print("the planted bug was not found: this test proves nothing")
         sys.exit(1)
 
