@@ -271,19 +271,28 @@ fn control_a_machine_that_forgets_pesters() {
     assert_ne!(pestered(&told(50_000, true)), [] as [IpAddr; 0]);
 }
 
+/// Members that a machine of `with_places` knows at most.
+const PLACES: u32 = 256;
+
+fn with_places(members_max: u32) -> Swarm {
+    let geometry = Geometry::new(1 << 20, 65_536).unwrap();
+    let (held, limits) = (PieceSet::empty(&geometry), Limits { members_max, ..Limits::default() });
+    Swarm::new(Setup { geometry, me: PeerId([0xEE; 32]), held, role: Role::Peer, limits, region: 0, seed: 1 })
+}
+
+fn bare_hello(listen_port: Option<u16>) -> Hello {
+    Hello { version: 1, content: [0; 32], proof: vec![], listen_port, region: 0, origin: false, extensions: 0 }
+}
+
 /// Words in any number move nobody whom we reached ourselves, neither out of the table nor to another address; and whoever speaks for one
 /// network alone gets its eight places.
 #[test]
 fn a_flood_of_names_displaces_only_names() {
-    let geometry = Geometry::new(1 << 20, 65_536).unwrap();
-    let (held, places) = (PieceSet::empty(&geometry), 256);
-    let limits = Limits { members_max: places, ..Limits::default() };
-    let mut swarm = Swarm::new(Setup { geometry, me: PeerId([0xEE; 32]), held, role: Role::Peer, limits, region: 0, seed: 1 });
-    let hello = |listen_port| Hello { version: 1, content: [0; 32], proof: vec![], listen_port, region: 0, origin: false, extensions: 0 };
+    let (mut swarm, places) = (with_places(PLACES), PLACES);
     let mut now = Time::ZERO;
     let reached: Vec<(PeerId, SocketAddr)> = (1..=9).map(|at| (PeerId([at; 32]), ([9, 9, at, 1], 7000).into())).collect();
     for &(peer, addr) in &reached {
-        swarm.handle(now, Input::LinkUp { peer, addr, dialed: true, round_trip: None, hello: hello(Some(7000)) });
+        swarm.handle(now, Input::LinkUp { peer, addr, dialed: true, round_trip: None, hello: bare_hello(Some(7000)) });
         swarm.handle(now, Input::LinkDown { peer });
     }
     let liar = PeerId([0xDD; 32]);
@@ -295,7 +304,7 @@ fn a_flood_of_names_displaces_only_names() {
             let told = (0..50).map(|_| name(&mut rng)).collect();
             swarm.handle(
                 now,
-                Input::LinkUp { peer: liar, addr: ([7, 7, 7, 7], 1).into(), dialed: false, round_trip: None, hello: hello(None) },
+                Input::LinkUp { peer: liar, addr: ([7, 7, 7, 7], 1).into(), dialed: false, round_trip: None, hello: bare_hello(None) },
             );
             swarm.handle(now, Input::Message { peer: liar, message: Message::Held { runs: vec![], need: 1, queue_ms: 0 } });
             swarm.handle(now, Input::Message { peer: liar, message: Message::Members(told) });
@@ -327,17 +336,13 @@ fn a_flood_of_names_displaces_only_names() {
 /// once did: 4,096 of its keys were all that was left, and all that newcomers were told of.
 #[test]
 fn one_host_with_many_keys_drives_nobody_out() {
-    let geometry = Geometry::new(1 << 20, 65_536).unwrap();
-    let (held, places) = (PieceSet::empty(&geometry), 256);
-    let limits = Limits { members_max: places, ..Limits::default() };
-    let mut swarm = Swarm::new(Setup { geometry, me: PeerId([0xEE; 32]), held, role: Role::Peer, limits, region: 0, seed: 1 });
-    let hello = |listen_port| Hello { version: 1, content: [0; 32], proof: vec![], listen_port, region: 0, origin: false, extensions: 0 };
+    let (mut swarm, places) = (with_places(PLACES), PLACES);
     let mut now = Time::ZERO;
     let mut reached: Vec<PeerId> = (1..=9).map(|at| PeerId([at; 32])).collect();
     for (at, &peer) in reached.iter().enumerate() {
         swarm.handle(
             now,
-            Input::LinkUp { peer, addr: ([9, 9, at as u8, 1], 7000).into(), dialed: true, round_trip: None, hello: hello(Some(7000)) },
+            Input::LinkUp { peer, addr: ([9, 9, at as u8, 1], 7000).into(), dialed: true, round_trip: None, hello: bare_hello(Some(7000)) },
         );
         swarm.handle(now, Input::LinkDown { peer });
     }
@@ -348,7 +353,7 @@ fn one_host_with_many_keys_drives_nobody_out() {
         peer.0[..2].copy_from_slice(&key.to_le_bytes());
         swarm.handle(
             now,
-            Input::LinkUp { peer, addr: ([7, 7, 7, 7], 1).into(), dialed: false, round_trip: None, hello: hello(Some(7000 + key)) },
+            Input::LinkUp { peer, addr: ([7, 7, 7, 7], 1).into(), dialed: false, round_trip: None, hello: bare_hello(Some(7000 + key)) },
         );
         while let Some(output) = swarm.poll() {
             if let Output::Probe { addr, peer } = output {

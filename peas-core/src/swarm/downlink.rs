@@ -113,8 +113,7 @@ impl Swarm {
         if blocks == 0 {
             return self.fault(peer, Fault::Protocol);
         }
-        let span = if self.may_fetch_from(peer, spare) { self.choose(peer, blocks) } else { None };
-        match span {
+        match self.use_for_grant(peer, blocks, spare) {
             Some(span) => self.fetch(peer, span, false),
             None if self.may_keep_grant(peer) => {
                 let now = self.now;
@@ -122,6 +121,11 @@ impl Swarm {
             }
             None => self.send(peer, Message::Decline { piece: None }),
         }
+    }
+
+    /// What to ask for now, if anything.
+    fn use_for_grant(&mut self, peer: PeerId, blocks: u16, spare: bool) -> Option<BlockSpan> {
+        if self.may_fetch_from(peer, spare) { self.choose(peer, blocks) } else { None }
     }
 
     /// A grant from afar is kept for a while when there is no use for it: back and forth are long, and the link may be thin.
@@ -136,7 +140,7 @@ impl Swarm {
         let mut kept: Vec<(PeerId, u16, Time)> = kept.collect();
         kept.sort_by_key(|&(_, _, since)| since);
         for (peer, blocks, since) in kept {
-            let span = if self.may_fetch_from(peer, false) { self.choose(peer, blocks) } else { None };
+            let span = self.use_for_grant(peer, blocks, false);
             let is_old = self.now.since(since) >= GRANT_KEPT;
             if let Some(neighbor) = self.neighbors.get_mut(peer).filter(|_| span.is_some() || is_old) {
                 neighbor.kept_grant = None;
