@@ -53,13 +53,14 @@ async fn welcome(shared: &Shared, raw: <Net as Transport>::Raw) {
     let Some(place) = shared.place_for_link() else { return };
     let Ok(hello) = hear_hello(&mut link).await else { return };
     let at = Meeting { me: shared.me, peer: link.peer, binding: link.binding };
-    let Some(room) = shared.room(&hello, &at) else { return };
+    let Some(room) = shared.room(&hello, &at).await else { return };
     #[cfg(feature = "planted")]
     leak_if_planted();
     let Some(admitted) = room.lock.admit(hello, &at, unix_s()) else { return };
     if say_hello(&mut link, room.lock.hello(&room.hello, &at)).await.is_ok() {
-        // A driver that has no place for one more is not kept waiting: the newcomer will try again.
-        let _ = room.newcomers.try_send(Newcomer { link, admitted, dialed: None, place });
+        // Many who come in one moment wait until the driver has seen to those before them.
+        let newcomer = Newcomer { link, admitted, dialed: None, place };
+        let _ = room.newcomers.send_timeout(newcomer, GREETING_MAX).await;
     }
 }
 

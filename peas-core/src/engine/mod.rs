@@ -54,7 +54,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use throttle::Throttle;
 use tokio::runtime::Runtime;
@@ -69,6 +69,9 @@ type NetLink = LinkOf<Net>;
 
 /// How long a handshake, and after it a hello, may take.
 const GREETING_MAX: Duration = Duration::from_secs(10);
+
+/// How long a newcomer waits for a session that is being opened: most are within a moment, and he who calls has others to call.
+const OPENING_MAX: Duration = Duration::from_secs(3);
 
 /// Version of the protocol that our hello names.
 const PROTOCOL_VERSION: u16 = 1;
@@ -111,7 +114,8 @@ pub(crate) struct Shared {
     download: Arc<Throttle>,
     /// (upload, download) in bytes per second, for drivers that plan by them.
     limits: watch::Sender<(u64, u64)>,
-    rooms: Mutex<HashMap<PeaId, Option<Room>>>,
+    /// `None`: being opened.
+    rooms: watch::Sender<HashMap<PeaId, Option<Room>>>,
     /// Links that may still be made, by all sessions together.
     links: Arc<Semaphore>,
     scope: Scope,
@@ -148,7 +152,7 @@ impl Shared {
             upload: Arc::new(Throttle::new(config.upload_bytes_per_s)),
             download: Arc::new(Throttle::new(config.download_bytes_per_s)),
             limits: watch::channel((config.upload_bytes_per_s, config.download_bytes_per_s)).0,
-            rooms: Mutex::default(),
+            rooms: watch::Sender::default(),
             links: Arc::new(Semaphore::new(links_max(descriptors_max()))),
             scope: config.scope,
             web_tls: Arc::new(Tls::new(config.web_authorities)),
@@ -180,12 +184,14 @@ impl Shared {
 
     /// Takes the only place for this content; false if another session of this engine has it.
     pub(crate) fn reserve(&self, content: PeaId) -> bool {
-        let mut rooms = self.rooms.lock().expect("nothing panics while holding it");
-        let free = !rooms.contains_key(&content);
-        if free {
-            rooms.insert(content, None);
-        }
-        free
+        let entry = |rooms: &mut HashMap<_, _>| {
+            let free = !rooms.contains_key(&content);
+            if free {
+                rooms.insert(content, None);
+            }
+            free
+        };
+        self.rooms.send_if_modified(entry)
     }
 
     /// The right to one more link, while there is one; given back when dropped.
@@ -194,17 +200,20 @@ impl Shared {
     }
 
     fn open_room(&self, content: PeaId, room: Room) {
-        self.rooms.lock().expect("nothing panics while holding it").insert(content, Some(room));
+        self.rooms.send_modify(|rooms| drop(rooms.insert(content, Some(room))));
     }
 
     pub(crate) fn close_room(&self, content: PeaId) {
-        self.rooms.lock().expect("nothing panics while holding it").remove(&content);
+        self.rooms.send_modify(|rooms| drop(rooms.remove(&content)));
     }
 
-    /// The session that a hello means.
-    fn room(&self, hello: &Hello, at: &Meeting) -> Option<Room> {
-        let rooms = self.rooms.lock().expect("nothing panics while holding it");
-        rooms.values().flatten().find(|room| room.lock.is_meant(hello, at)).cloned()
+    /// The session that a hello means. While a session is being opened it may be the one, and is waited for.
+    async fn room(&self, hello: &Hello, at: &Meeting) -> Option<Room> {
+        let meant = |rooms: &HashMap<_, Option<Room>>| rooms.values().flatten().find(|room| room.lock.is_meant(hello, at)).cloned();
+        let mut rooms = self.rooms.subscribe();
+        let known = rooms.wait_for(|rooms| meant(rooms).is_some() || rooms.values().all(Option::is_some));
+        let known = tokio::time::timeout(OPENING_MAX, known).await.ok()?.ok()?;
+        meant(&known)
     }
 }
 
