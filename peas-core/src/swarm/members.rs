@@ -41,7 +41,7 @@ const BOOTSTRAP_RETRY_MIN: Span = Span::s(1);
 const BOOTSTRAP_RETRY_MAX: Span = Span::s(30);
 
 /// How long an address is left alone whose peer hung up before it said what it holds: it is full. Doubles with each time.
-const FULL_FOR: Span = Span::s(5);
+const FULL_FOR: Span = Span::s(1);
 const FULL_FOR_MAX: Span = Span::s(60);
 
 /// When both of a pair know each other, one of them dials at once and the other only after this long.

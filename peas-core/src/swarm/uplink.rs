@@ -87,10 +87,11 @@ impl Uplink {
         }
     }
 
-    /// What we can send per second, if known: measured, and within the host's limit.
+    /// What we can send per second, if known: measured, and within the host's limit. Small pieces vanish in the system's buffers at
+    /// once, and only show what we did send.
     pub fn bytes_per_s(&self) -> Option<f64> {
         let limit = (self.limit_bytes_per_s > 0).then_some(self.limit_bytes_per_s as f64);
-        match (self.speed.known(), limit) {
+        match (self.speed.known().or(self.flow.most()), limit) {
             (Some(speed), Some(limit)) => Some(speed.min(limit)),
             (speed, limit) => speed.or(limit),
         }
