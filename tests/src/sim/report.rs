@@ -27,6 +27,13 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
     rows.push(row("128 clients, one in 8 uploads 50 Mbit/s, the others 5", {
         crowd(128, 512).with_clients(|at, client| (client.up_bytes_per_s, client.down_bytes_per_s) = (uneven(at), mbit(50.0)))
     }));
+    rows.push(row("14 clients upload 4 Mbit/s and two 20, all take 40, the origin 20; pieces of 32 KiB", {
+        let mut plan = Plan::equal(16, 512, 32 << 10, mbit(4.0), seed).with_clients(|at, client| {
+            (client.up_bytes_per_s, client.down_bytes_per_s) = (mbit(if at < 14 { 4.0 } else { 20.0 }), mbit(40.0));
+        });
+        plan.origin_up_bytes_per_s = mbit(20.0);
+        plan
+    }));
     rows.push(row("16 clients upload 4 Mbit/s and take 40, the origin 20; pieces of 32 KiB", {
         let mut plan = Plan::equal(16, 512, 32 << 10, mbit(4.0), seed).with_clients(|_, client| client.down_bytes_per_s = mbit(40.0));
         plan.origin_up_bytes_per_s = mbit(20.0);
