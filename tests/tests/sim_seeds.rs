@@ -137,11 +137,27 @@ fn an_origin_helps_clients_that_are_slower_than_itself() {
     let slow = run::<Swarm>(plan);
     assert!(slow.origin_copies > 2.0, "it left slow clients alone after {} copies", slow.origin_copies);
     assert!(slow.ratio() < 1.2, "{} times the bound", slow.ratio());
+    // A piece so small that the system takes it whole is never seen to be on its way: what went out is all that tells what can.
+    let mut plan = Plan::equal(16, 256, 32 << 10, mbit(4.0), 1).with_clients(|_, client| client.down_bytes_per_s = mbit(40.0));
+    plan.origin_up_bytes_per_s = mbit(20.0);
+    let small = run::<Swarm>(plan);
+    assert!(small.origin_copies > 2.0 && small.ratio() < 1.2, "{} copies, {} times the bound", small.origin_copies, small.ratio());
     let equal = run::<Swarm>(crowd(8, 256));
     assert!(equal.origin_copies < 1.05, "it sent {} copies to clients as fast as itself", equal.origin_copies);
 }
 
 // Controls: the machine with one bug each, made by changing what it asks for.
+
+/// Three times as many in one moment as the origin has places for: who was turned away, and told of nobody, comes back in a second, and
+/// then there are others to turn to. Before, it was five.
+#[test]
+fn who_finds_the_origin_full_waits_for_seconds_only() {
+    let mut plan = crowd(120, 64);
+    plan.limits.links_max = 40;
+    plan.limits.neighbors = 16;
+    let outcome = run::<Swarm>(plan);
+    assert!(outcome.first_piece_p99_s < 5.0, "the last had to wait for {} s", outcome.first_piece_p99_s);
+}
 
 /// A machine whose requests pass through a bug.
 struct Planted<B>(Swarm, VecDeque<Output>, B);
