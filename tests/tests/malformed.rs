@@ -9,7 +9,7 @@ mod counting;
 
 use counting::{Counting, cpu_s};
 use peas_core::manifest::{Builder, EntryKind, FileEntry, Manifest, ManifestError, Trust, TrustContext};
-use peas_core::unit::{Geometry, Rng};
+use peas_core::unit::{Geometry, GeometryError, Rng};
 use peas_core::wire::frame::{self, FrameHead, HEAD_BYTES, Stage};
 use peas_core::wire::{Hello, MemberRecord, Message, WireError, codec};
 
@@ -17,6 +17,9 @@ use peas_core::wire::{Hello, MemberRecord, Message, WireError, codec};
 static MEMORY: Counting = Counting::new();
 
 const ROUNDS: u64 = 10_000;
+
+/// Kinds of wrong peas.
+const PEA_CATEGORIES: u64 = 33;
 
 /// Each test may have this much in use at one time, and take this much of a processor.
 const MEMORY_MAX: usize = 64 << 20;
@@ -204,9 +207,10 @@ fn ten_thousand_wrong_peas() {
         let keys = Trust::Keys { keys: vec![public()], threshold: 1 };
         let context = TrustContext { now_unix_s: Some(2), channel: Some("stable".into()), release_at_least: None };
         assert!(Manifest::decode_trusted(&right, &keys, &context).is_ok(), "control of round {round}");
-        let (found, expected) = wrong_pea(&mut rng, round % 30, made, right);
-        assert_eq!(found.code(), expected.code(), "category {}, round {round}: {found}", round % 30);
-        assert_eq!(found, expected, "category {}, round {round}", round % 30);
+        let category = round % PEA_CATEGORIES;
+        let (found, expected) = wrong_pea(&mut rng, category, made, right);
+        assert_eq!(found.code(), expected.code(), "category {category}, round {round}: {found}");
+        assert_eq!(found, expected, "category {category}, round {round}");
     });
 }
 
@@ -402,6 +406,32 @@ fn wrong_pea(rng: &mut Rng, category: u64, mut made: Builder, mut pea: Vec<u8>) 
                 E::Rollback { release, accepted },
             )
         }
+        29 | 30 => {
+            // A piece size of 65,536 and the block size after it.
+            let head = &mut parts[0].2;
+            let at = head.windows(8).position(|window| window == [0xFC, 0, 0, 1, 0, 0xFB, 0, 0x40]).expect("both sizes are there");
+            let (piece_bytes, block_bytes) = ([65_537u32, 3 << 16, 1 << 25, 1 << 30][n % 4], [16_385u16, 32_768][n % 2]);
+            if category == 29 {
+                head[at + 1..at + 5].copy_from_slice(&piece_bytes.to_le_bytes());
+                return (decode(&pea_of(&parts)), E::Geometry(GeometryError::PieceBytes(piece_bytes)));
+            }
+            head[at + 6..at + 8].copy_from_slice(&block_bytes.to_le_bytes());
+            (decode(&pea_of(&parts)), E::BlockBytes(block_bytes.into()))
+        }
+        31 => {
+            // Who may join stands before the two empty lists at the head's end.
+            let head = &mut parts[0].2;
+            let (policy, at) = (n % 200, head.len() - 3);
+            head[at] = policy as u8;
+            match policy {
+                2 => (decode(&pea_of(&parts)), E::MissingSection("members")),
+                0 | 1 => {
+                    parts.push((256, 1, vec![7; 32]));
+                    (decode(&pea_of(&parts)), E::SectionOrder(256))
+                }
+                _ => (decode(&pea_of(&parts)), E::UnknownPolicy(policy as u8)),
+            }
+        }
         _ => {
             let (release, other) = (made.release, peas_core::unit::PeaId([n as u8; 32]));
             let context = TrustContext { release_at_least: Some((release, other)), ..Default::default() };
@@ -426,6 +456,13 @@ fn with_number(pea: &[u8], old: u32, new: u64) -> Vec<u8> {
 /// A list as the codec writes it: how many, and each as one byte.
 fn coded_list(count: u32, each: u8) -> Vec<u8> {
     [&[0xFC][..], &count.to_le_bytes(), &vec![each; count as usize]].concat()
+}
+
+/// Directories whose paths of 65,001 bytes have all but the last in common, as the columns of a tree.
+fn tree_of_paths(count: usize) -> Vec<u8> {
+    let shared: Vec<u16> = (0..count).map(|at| if at == 0 { 0 } else { 65_000 }).collect();
+    let rests = "d".repeat(65_000) + &"a\nb\n".repeat(count / 2);
+    codec::encode(&(shared, rests, vec![2u8; count], Vec::<u64>::new(), Vec::<String>::new()))
 }
 
 /// Set for a process of this test that decodes one bomb: the file.
@@ -497,6 +534,13 @@ fn bombs_are_refused_at_once() {
     let texts = [vec![0; 4], coded_list(empty_files, 0)].concat();
     let mut many_texts = sections(&pea);
     many_texts[1].2 = [&[0][..], &(texts.len() as u32).to_le_bytes(), &texts].concat();
+    // Paths that say only where they part from the one before: a gibibyte of them, and not quite the 128 MiB that paths may have together.
+    let of_paths = |count| {
+        let (tree, mut parts) = (tree_of_paths(count), sections(&pea));
+        parts[1].2 = [&[0][..], &(tree.len() as u32).to_le_bytes(), &tree].concat();
+        parts[2].2.clear();
+        pea_of(&parts)
+    };
     let bombs = [
         ("16 EiB", with_number(&pea, total, u64::MAX)),
         ("2^40 bytes in two pieces", with_number(&pea, total, 1 << 40)),
@@ -504,6 +548,8 @@ fn bombs_are_refused_at_once() {
         ("2^22 empty files", pea_of(&many)),
         ("2^22 empty files, packed", pea_of(&packed)),
         ("2^22 targets of links, and no links", pea_of(&many_texts)),
+        ("a gibibyte of paths", of_paths(16_520)),
+        ("127 MiB of long paths", of_paths(2048)),
     ];
     assert!(Manifest::decode(&pea).is_ok(), "the control");
     for (name, bomb) in bombs {

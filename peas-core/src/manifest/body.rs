@@ -14,7 +14,8 @@
 //! says it unpacks to, the front-coded paths by a budget for their sum.
 
 use super::error::clip;
-use super::{Body, EntryKind, Extension, FileEntry, ManifestError};
+use super::path::PATH_BYTES_MAX;
+use super::{Body, EntryKind, Extension, FileEntry, ManifestError, PathProblem};
 use crate::config::Access;
 use crate::hash::Cv;
 use crate::unit::{BLOCK_BYTES, Geometry, PeerId};
@@ -33,7 +34,7 @@ const TREE_BYTES_MAX: usize = 64 << 20;
 /// packs better than that is stored plain.
 const TREE_RATIO_MAX: usize = 200;
 const TREE_FREE_BYTES: usize = 1 << 20;
-/// Most bytes in all paths together: front-coding could say a gigabyte in a few.
+/// Most bytes in all paths together.
 pub(super) const PATHS_BYTES_MAX: usize = 128 << 20;
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
@@ -264,13 +265,15 @@ fn tree_of(entries: &[FileEntry]) -> Tree {
 
 fn entries_of(tree: &Tree, file_hashes: &[Cv]) -> Result<Vec<FileEntry>, ManifestError> {
     let count = tree.kinds.len();
-    if count > ENTRIES_MAX {
-        return Err(ManifestError::TooManyEntries(count));
-    }
     let mut rests = tree.rests.split_terminator('\n');
     let lines = tree.rests.bytes().filter(|byte| *byte == b'\n').count();
     if tree.shared.len() != count || lines != count || !(tree.rests.is_empty() || tree.rests.ends_with('\n')) {
         return Err(ManifestError::TreeDamaged("not one path for each entry"));
+    }
+    // Known before a path is made: the columns say a gigabyte in a few bytes.
+    let path_bytes = tree.shared.iter().fold(tree.rests.len() - lines, |sum, &shared| sum.saturating_add(shared.into()));
+    if path_bytes > PATHS_BYTES_MAX {
+        return Err(ManifestError::TooMany { what: "bytes of paths", count: path_bytes, limit: PATHS_BYTES_MAX });
     }
     let file_count = tree.kinds.iter().filter(|kind| **kind < 2).count();
     if tree.sizes.len() != file_count || tree.targets.len() != tree.kinds.iter().filter(|kind| **kind == 3).count() {
@@ -280,14 +283,10 @@ fn entries_of(tree: &Tree, file_hashes: &[Cv]) -> Result<Vec<FileEntry>, Manifes
         return Err(ManifestError::FileHashes { have: file_hashes.len(), need: file_count });
     }
     let (mut sizes, mut hashes, mut targets) = (tree.sizes.iter(), file_hashes.iter(), tree.targets.iter());
-    let (mut entries, mut offset, mut path_bytes): (Vec<FileEntry>, u64, usize) = (Vec::with_capacity(count), 0, 0);
+    let (mut entries, mut offset): (Vec<FileEntry>, u64) = (Vec::with_capacity(count), 0);
     for (&kind, &shared) in tree.kinds.iter().zip(&tree.shared) {
         let before = entries.last().map_or("", |entry| &entry.path);
         let path = join(before, shared.into(), rests.next().unwrap_or(""))?;
-        path_bytes += path.len();
-        if path_bytes > PATHS_BYTES_MAX {
-            return Err(ManifestError::TooMany { what: "bytes of paths", count: path_bytes, limit: PATHS_BYTES_MAX });
-        }
         let kind = match kind {
             0 | 1 => {
                 let (Some(&bytes), Some(&hash)) = (sizes.next(), hashes.next()) else { unreachable!("both columns were counted") };
@@ -306,6 +305,9 @@ fn entries_of(tree: &Tree, file_hashes: &[Cv]) -> Result<Vec<FileEntry>, Manifes
 
 fn join(before: &str, shared: usize, rest: &str) -> Result<String, ManifestError> {
     let start = before.get(..shared).ok_or(ManifestError::TreeDamaged("a path shares more than there is"))?;
+    if start.len() + rest.len() > PATH_BYTES_MAX {
+        return Err(ManifestError::Path { path: clip(rest), problem: PathProblem::TooLong });
+    }
     let path = [start, rest].concat();
     if shared_bytes(before, &path) != shared {
         return Err(ManifestError::TreeDamaged("a path is not stored in its one way"));

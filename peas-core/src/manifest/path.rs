@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-const PATH_BYTES_MAX: usize = 1024;
+/// Longest path, and longest target of a link.
+pub(super) const PATH_BYTES_MAX: usize = 1024;
 const NAMES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 255;
 

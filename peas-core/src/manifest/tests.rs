@@ -169,7 +169,7 @@ fn the_tail_may_change_or_be_missing_but_not_be_damaged() {
     assert!(!OwnerHint { record: record(7001), ..hint.clone() }.verify(manifest.id()));
     let with = manifest.with_owner_hints(std::slice::from_ref(&hint));
     let back = Manifest::decode_trusted(&with, &keys(&[0], 1), &TrustContext::default()).unwrap();
-    assert_eq!((back.owner_hints(), back.id()), (&[hint][..], manifest.id()));
+    assert_eq!((back.owner_hints(), back.id()), (&[hint.clone()][..], manifest.id()));
     assert_eq!(back.with_owner_hints(&[]), bytes);
     let without = &bytes[..bytes.len() - 2];
     assert!(Manifest::decode(without).unwrap().owner_hints().is_empty());
@@ -177,6 +177,8 @@ fn the_tail_may_change_or_be_missing_but_not_be_damaged() {
         assert_eq!(Manifest::decode(&with[..len]).unwrap_err(), ManifestError::Tail("cut short"), "{len}");
     }
     assert_eq!(Manifest::decode(&[&with[..], &[0]].concat()).unwrap_err(), ManifestError::Tail("bytes after its end"));
+    let twice = manifest.with_owner_hints(&[hint.clone(), OwnerHint::sign(record(7001), manifest.id(), &SECRETS[2])]);
+    assert_eq!(Manifest::decode(&twice).unwrap_err(), ManifestError::Tail("a peer twice"));
 }
 
 #[test]
@@ -212,6 +214,15 @@ fn no_flipped_bit_of_a_signed_pea_gets_through() {
     }
 }
 
+/// Paths are stored by what they share with the one before, in bytes; these part in the middle of a character.
+#[test]
+fn paths_part_in_the_middle_of_a_character() {
+    let paths = ["a/ü", "a/ý", "a/\u{20ac}", "a/\u{20ad}x", "a/\u{1f340}", "a/\u{1f341}", "a/\u{1f341}\u{1f340}"];
+    let made = builder(paths.iter().map(|path| file(path, b"x")).collect());
+    let manifest = Manifest::decode(&made.clone().build(&[]).unwrap()).unwrap();
+    assert_eq!(manifest.entries(), made.entries);
+}
+
 #[test]
 fn trees_that_may_not_be() {
     let code = |parts: Vec<(FileEntry, Vec<u8>)>| builder(parts).build(&[]).err().map_or(0, |error| error.code());
@@ -245,6 +256,7 @@ fn trees_that_may_not_be() {
         ("l", "k/x"),
         ("l", "K/x"),
         ("d/l", ".."),
+        ("l", &["x/"; 513].concat()[..1025]),
     ] {
         let mut parts = vec![link("k", "somewhere"), link(path, target)];
         parts.sort_by(|a, b| a.0.path.cmp(&b.0.path));
@@ -307,6 +319,13 @@ fn extensions_are_kept_or_refuse() {
     assert_eq!(with(vec![extension(5, true)]).unwrap_err(), ManifestError::UnknownCritical(5));
     assert_eq!(with(vec![extension(4, false)]).unwrap_err(), ManifestError::SectionOrder(4));
     assert_eq!(with(vec![extension(6, false), extension(6, false)]).unwrap_err(), ManifestError::SectionOrder(6));
+    let many = |count: u16| with((0..count).map(|at| extension(5 + at, false)).collect());
+    assert_eq!(many(60).unwrap().len(), 60);
+    assert_eq!(many(61).unwrap_err(), ManifestError::TooMany { what: "extensions", count: 61, limit: 60 });
+    let long = |bytes: usize| with(vec![Extension { kind: 5, critical: false, bytes: vec![0; bytes] }]);
+    assert_eq!(long(1 << 20).unwrap().len(), 1);
+    let refused = ManifestError::TooMany { what: "bytes of an extension", count: (1 << 20) + 1, limit: 1 << 20 };
+    assert_eq!(long((1 << 20) + 1).unwrap_err(), refused);
 }
 
 #[test]
@@ -329,6 +348,11 @@ fn what_does_not_fit_together_is_not_made() {
     }
     assert_eq!(Builder { web: vec!["http://example.org".into(); 65], ..sample() }.build(&[]).unwrap_err().code(), 28);
     assert_eq!(sample().build(&[[1; 32]; 17]), Err(ManifestError::TooManySignatures(17)));
+    // Judged before the names are: a million of them take a while.
+    assert_eq!(code(|made| made.entries = vec![made.entries[0].clone(); 1_000_001]), 13);
+    let long = FileEntry { path: "d".repeat(1 << 20), kind: EntryKind::Directory };
+    let refused = Builder { entries: vec![long; 129], ..sample() }.build(&[]).unwrap_err();
+    assert_eq!(refused, ManifestError::TooMany { what: "bytes of paths", count: 129 << 20, limit: 128 << 20 });
 }
 
 /// What a folder of 170,000 files costs. Sizes are judged; the time is printed for the record.
