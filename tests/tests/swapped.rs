@@ -7,9 +7,9 @@ use peas_core::storage::{CommitEnd, Storage, StorageOptions};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const GO_ON: &(dyn Fn(u64, u64) -> bool + Sync) = &|_, _| true;
@@ -36,10 +36,14 @@ fn directories(place: &Path) -> Vec<PathBuf> {
 }
 
 /// Swaps until told to stop: each directory goes aside, a link to the outside takes its name for a moment, and it comes back.
-fn swap(place: &Path, outside: &Path, stop: &AtomicBool, swaps: &AtomicU64) {
-    let aside = place.join("aside");
+///
+/// A link at the destination itself is followed by who opens an installation there, so that one is swapped only between openings. (It was
+/// once met by one, which then did as it was told: it installed into the outside.)
+fn swap(place: &Path, outside: &Path, opening: &Mutex<()>, stop: &AtomicBool, swaps: &AtomicU64) {
+    let (aside, dest) = (place.join("aside"), place.join("dest"));
     while !stop.load(Ordering::Relaxed) {
         for dir in directories(place) {
+            let _between_openings = (dir == dest).then(|| opening.lock().unwrap());
             if dir.file_name().is_some_and(|name| name == "aside") || fs::rename(&dir, &aside).is_err() {
                 continue;
             }
@@ -85,14 +89,17 @@ fn swapped_directories_lead_nowhere() {
         .flat_map(|entry| fs::read(source.join(&entry.path)).unwrap())
         .collect();
 
-    let (stop, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (opening, stop, swaps) = (Mutex::new(()), AtomicBool::new(false), AtomicU64::new(0));
     let (mut rounds, mut published, mut refused) = (0, 0, 0);
     std::thread::scope(|scope| {
-        scope.spawn(|| swap(&place, &outside, &stop, &swaps));
+        scope.spawn(|| swap(&place, &outside, &opening, &stop, &swaps));
         while rounds < 60 || swaps.load(Ordering::Relaxed) < 2000 {
             rounds += 1;
             let options = StorageOptions { threads: 2, pooled_bytes_max: 1 << 20 };
-            let Ok(opened) = Storage::open_install(pea.clone(), &place.join("dest"), &options, GO_ON) else {
+            let alone = opening.lock().unwrap();
+            let opened = Storage::open_install(pea.clone(), &place.join("dest"), &options, GO_ON);
+            drop(alone);
+            let Ok(opened) = opened else {
                 refused += 1;
                 continue;
             };
