@@ -220,6 +220,26 @@ fn what_is_served_is_proven_and_rot_is_not_served() {
     assert!(matches!(Storage::open_seed(pea.clone(), &source, false, &options(), GO_ON), Err(Error::Content { .. })));
 }
 
+/// A wrong piece does not make the files beside it wrong.
+#[test]
+fn verifying_names_what_is_wrong_and_nothing_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    make_tree(dir.path(), 4);
+    let pea = pea_of(dir.path());
+    let bad = || verify(&pea, dir.path(), GO_ON).unwrap().bad_files;
+    assert!(bad().is_empty());
+    // The first piece is of data/deep/small, and of the beginning of this one.
+    let mut large = fs::read(dir.path().join("data/large")).unwrap();
+    large[100] ^= 8;
+    fs::write(dir.path().join("data/large"), large).unwrap();
+    assert_eq!(bad(), ["data/large"]);
+    fs::write(dir.path().join("data/deep/small"), noise(99, 10)).unwrap();
+    fs::remove_dir(dir.path().join("hollow")).unwrap();
+    fs::remove_file(dir.path().join("shortcut")).unwrap();
+    std::os::unix::fs::symlink("run", dir.path().join("shortcut")).unwrap();
+    assert_eq!(bad(), ["data/deep/small", "data/large", "hollow", "shortcut"]);
+}
+
 #[test]
 fn links_in_a_destination_lead_nowhere() {
     let dir = tempfile::tempdir().unwrap();

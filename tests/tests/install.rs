@@ -142,6 +142,33 @@ fn a_pea_handed_on_finds_the_swarm_without_its_distributor() {
     made.assert_same(&places[1].path().join("out"));
 }
 
+/// How long an installation shares is the host's wish: a time, or a part of what it received.
+#[test]
+fn sharing_ends_after_its_time_or_its_ratio() {
+    let made = single_file(2 << 20);
+    let (seed_engine, _seed) = origin(&made);
+    let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let install = |engine: &peas_core::Engine, at: usize, from: &peas_core::Engine, seed| {
+        let options = InstallOptions { peers: vec![from.listen_addr().unwrap()], seed, ..Default::default() };
+        engine.install(made.pea.clone(), &places[at].path().join("out"), options).unwrap()
+    };
+    let (for_a_time, for_a_ratio, third) = (engine(), engine(), engine());
+    let ratio = install(&for_a_ratio, 0, &seed_engine, SeedPolicy::Ratio(0.5));
+    wait(&ratio);
+    let time = install(&for_a_time, 1, &seed_engine, SeedPolicy::For(Duration::from_secs(1)));
+    wait(&time);
+    let installed = std::time::Instant::now();
+    assert!(!time.is_ended());
+    common::until(|| time.is_ended());
+    assert!(installed.elapsed() >= Duration::from_millis(900), "it left after {:?}", installed.elapsed());
+    assert!(seed_engine.close(Duration::from_secs(5)));
+    let (sent, enough) = (|| ratio.progress().bytes_sent, made.pea.geometry().total_bytes() / 2);
+    assert!(!ratio.is_ended() || sent() >= enough, "{} sent", sent());
+    let _third = install(&third, 2, &for_a_ratio, SeedPolicy::Forever);
+    common::until(|| ratio.is_ended());
+    assert!(sent() >= enough, "{} sent", sent());
+}
+
 #[test]
 fn one_content_has_one_session_per_engine_and_makes_room_when_it_ends() {
     let made = single_file(1 << 20);
