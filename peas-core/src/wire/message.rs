@@ -165,11 +165,6 @@ impl Message {
         runs.chunks(RUNS_PER_MESSAGE).map(|runs| Message::Have { runs: runs.to_vec(), need, queue_ms }).collect()
     }
 
-    /// What I no longer hold, in as many messages as it takes; no runs, no message.
-    pub fn withdraw(runs: &[Run]) -> Vec<Message> {
-        runs.chunks(RUNS_PER_MESSAGE).map(|runs| Message::Withdraw { runs: runs.to_vec() }).collect()
-    }
-
     /// All rules that need no knowledge of the content. Decoding has done this already.
     pub fn check(&self) -> Result<(), WireError> {
         match self {
