@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use peas_core::swarm::Swarm;
 use peas_tests::sim::naive::Naive;
 use peas_tests::sim::workload::{Conduct, Plan, Trunk, mbit};
-use peas_tests::sim::{Outcome, World, faults, report};
+use peas_tests::sim::{Outcome, World, faults, plot, report};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -50,20 +51,31 @@ enum Command {
         trace: Option<u32>,
     },
     /// The table of the quality phase, as Markdown.
-    Report {
-        /// Seed of all rows.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Leave larger swarms out.
-        #[arg(long, default_value_t = 512)]
-        clients_max: usize,
-        /// Only rows whose name contains this.
-        #[arg(long, default_value = "")]
-        only: String,
-        /// Print everything about each row.
-        #[arg(long)]
-        verbose: bool,
+    Report(ReportArgs),
+    /// Draw the picture of a table again, quality.svg from quality.md, after the way of drawing changed.
+    Redraw {
+        /// The folder that both are in.
+        dir: PathBuf,
     },
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    /// Seed of all rows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Leave larger swarms out.
+    #[arg(long, default_value_t = 512)]
+    clients_max: usize,
+    /// Only rows whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Print everything about each row.
+    #[arg(long)]
+    verbose: bool,
+    /// Also write the table and its picture into this folder: quality.md and quality.svg.
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -166,7 +178,8 @@ fn main() -> ExitCode {
         Command::Run(args) => one(cli.machine, args.plan(), args.verbose),
         Command::Replay { seed, trace } => one(cli.machine, Plan { trace, ..faults::draw(seed) }, true),
         Command::Seeds { from, count } => seeds(cli.machine, from, count),
-        Command::Report { seed, clients_max, only, verbose } => table(cli.machine, seed, clients_max, &only, verbose),
+        Command::Report(args) => table(cli.machine, &args),
+        Command::Redraw { dir } => told(redraw(&dir)),
     }
 }
 
@@ -216,14 +229,43 @@ fn seeds(machine: Kind, from: u64, count: u64) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn table(machine: Kind, seed: u64, clients_max: usize, only: &str, verbose: bool) -> ExitCode {
-    print!("{}", report::TABLE_HEAD);
-    for row in report::rows(seed, clients_max).into_iter().filter(|row| row.name.contains(only)) {
+fn table(machine: Kind, args: &ReportArgs) -> ExitCode {
+    let mut table = report::TABLE_HEAD.to_owned();
+    let mut end = ExitCode::SUCCESS;
+    print!("{table}");
+    for row in report::rows(args.seed, args.clients_max).into_iter().filter(|row| row.name.contains(&args.only)) {
         let outcome = machine.run(row.plan);
-        print!("{}", report::table_line(&row.name, &outcome));
-        if verbose {
+        let line = report::table_line(&row.name, &outcome);
+        print!("{line}");
+        table.push_str(&line);
+        if args.verbose {
             println!("{}\n{}", report::course(&outcome.samples, 20), report::describe(&outcome));
         }
+        if let Some(violation) = outcome.violations.first() {
+            eprintln!("{}: {} promises broken, first: {}", row.name, outcome.violations.len(), violation.what);
+            end = ExitCode::FAILURE;
+        }
     }
-    ExitCode::SUCCESS
+    let written = args.into.as_ref().map_or(Ok(()), |dir| write(&dir.join("quality.md"), &table).and_then(|()| redraw(dir)));
+    if written.is_ok() { end } else { told(written) }
+}
+
+fn redraw(dir: &Path) -> Result<(), String> {
+    let table = dir.join("quality.md");
+    let text = std::fs::read_to_string(&table).map_err(|error| format!("{}: {error}", table.display()))?;
+    write(&dir.join("quality.svg"), &plot::svg(&text).map_err(|error| format!("{}: {error}", table.display()))?)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn told(end: Result<(), String>) -> ExitCode {
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

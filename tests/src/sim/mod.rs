@@ -13,6 +13,7 @@ mod life;
 mod link;
 pub mod naive;
 mod node;
+pub mod plot;
 pub mod report;
 mod stats;
 mod traffic;

@@ -100,21 +100,21 @@ pub fn run<M: Machine>(plan: &Plan) -> Outcome {
 }
 
 /// Head of the table.
-pub const TABLE_HEAD: &str = "| workload | last / bound | last, s | median, s | origin copies | over the thin link | control | waste | first piece p99, s | broken promises |\n|---|---|---|---|---|---|---|---|---|---|\n";
+pub const TABLE_HEAD: &str = "| workload | last / bound | last, s | median, s | origin copies | over the thin link | control | waste |\n|---|---|---|---|---|---|---|---|\n";
 
-/// One line of the table.
+/// One line of the table. `-` stands for what never came to pass.
 pub fn table_line(name: &str, outcome: &Outcome) -> String {
-    let median_s = outcome.durations_s.get(outcome.durations_s.len() / 2).copied().unwrap_or(f64::INFINITY);
+    let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
+    let median_s = outcome.durations_s.get(outcome.durations_s.len() / 2).copied().filter(|median_s| median_s.is_finite());
     let last = outcome.last_whole_s.map_or_else(|| format!("{} short", outcome.short), |last_s| format!("{last_s:.1}"));
+    let over_trunk = if outcome.trunk_copies > 0.0 { format!("{:.2}", outcome.trunk_copies) } else { String::new() };
     format!(
-        "| {name} | {:.3} | {last} | {median_s:.1} | {:.2} | {:.2} | {:.3} % | {:.2} % | {:.2} | {} |\n",
-        outcome.ratio(),
+        "| {name} | {} | {last} | {} | {:.2} | {over_trunk} | {:.3} % | {:.2} % |\n",
+        number(outcome.last_whole_s.map(|_| outcome.ratio()), 3),
+        number(median_s, 1),
         outcome.origin_copies,
-        outcome.trunk_copies,
         outcome.control_share * 100.0,
         outcome.waste_share * 100.0,
-        outcome.first_piece_p99_s,
-        outcome.violations.len()
     )
 }
 
