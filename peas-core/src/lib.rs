@@ -47,9 +47,15 @@ pub mod docs {
     pub mod format {}
     #[doc = include_str!("docs/limits.md")]
     pub mod limits {}
+    #[doc = include_str!("docs/performance.md")]
+    pub mod performance {}
     #[doc = include_str!("docs/protocol.md")]
     pub mod protocol {}
     #[doc = include_str!("docs/simulator.md")]
+    #[doc = ""]
+    #[doc = include_str!("docs/quality.svg")]
+    #[doc = ""]
+    #[doc = include_str!("docs/quality.md")]
     pub mod simulator {}
     #[doc = include_str!("docs/testing.md")]
     pub mod testing {}
