@@ -46,8 +46,8 @@ const USED_SHARE_MIN: f64 = 0.2;
 /// Weight of one more answer in that share.
 const USED_SHARE_WEIGHT: f64 = 0.1;
 
-/// When a permit that was not used stops taking room in the queue: 1 s, or four round trips where those are longer.
-const STALE_MIN: Span = Span::s(1);
+/// When a permit that was not used stops taking room in the queue: 250 ms, or four round trips where those are longer.
+const STALE_MIN: Span = Span::ms(250);
 
 /// A far peer's request that takes this many times what a piece takes on our uplink, and this long at least, takes no more room in the
 /// queue: the way is narrower than our uplink, which would stand idle behind a few of those. 32: with three pieces queued each takes three,
