@@ -80,23 +80,38 @@ fn hostile_peers_delay_and_nothing_more() {
     }
 }
 
-/// A machine that is told nothing of regions: it has to tell them by how long answers take.
-struct Unlabelled(Swarm);
+/// A machine, and what passes to and from it through something between.
+struct Through<B>(Swarm, VecDeque<Output>, B);
 
-impl Machine for Unlabelled {
+/// What changes on the way: nothing, unless it is said.
+trait Between: Default {
+    fn setup(setup: Setup) -> Setup {
+        setup
+    }
+
+    fn hear(&mut self, _input: &mut Input) {}
+
+    /// What comes out instead.
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        into.push_back(output);
+    }
+}
+
+impl<B: Between> Machine for Through<B> {
     fn new(setup: Setup) -> Self {
-        Self(Swarm::new(Setup { region: 0, ..setup }))
+        Self(Swarm::new(B::setup(setup)), VecDeque::new(), B::default())
     }
 
     fn handle(&mut self, now: Time, mut input: Input) {
-        if let Input::LinkUp { hello, .. } = &mut input {
-            hello.region = 0;
-        }
+        self.2.hear(&mut input);
         self.0.handle(now, input);
     }
 
     fn poll(&mut self) -> Option<Output> {
-        self.0.poll()
+        while let Some(output) = self.0.poll() {
+            self.2.twist(output, &mut self.1);
+        }
+        self.1.pop_front()
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -112,6 +127,21 @@ impl Machine for Unlabelled {
     }
 }
 
+/// Nobody says which region it is in: they have to be told by how long answers take.
+#[derive(Default)]
+struct Unlabelled;
+impl Between for Unlabelled {
+    fn setup(setup: Setup) -> Setup {
+        Setup { region: 0, ..setup }
+    }
+
+    fn hear(&mut self, input: &mut Input) {
+        if let Input::LinkUp { hello, .. } = input {
+            hello.region = 0;
+        }
+    }
+}
+
 /// The control is a machine that knows no regions: it shows that the link is thin, and that copies over it are counted.
 #[test]
 fn a_thin_link_between_regions_carries_each_piece_about_once() {
@@ -120,7 +150,7 @@ fn a_thin_link_between_regions_carries_each_piece_about_once() {
         plan.one_way_s = 0.002;
         plan
     };
-    for (labels, outcome) in [("given", run::<Swarm>(plan())), ("none", run::<Unlabelled>(plan()))] {
+    for (labels, outcome) in [("given", run::<Swarm>(plan())), ("none", run::<Through<Unlabelled>>(plan()))] {
         assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{:?}", outcome.violations);
         assert!(outcome.trunk_copies < 1.7, "labels {labels}: {} copies over the link", outcome.trunk_copies);
         assert!(outcome.ratio() < 1.8, "labels {labels}: {} times the bound", outcome.ratio());
@@ -146,8 +176,6 @@ fn an_origin_helps_clients_that_are_slower_than_itself() {
     assert!(equal.origin_copies < 1.05, "it sent {} copies to clients as fast as itself", equal.origin_copies);
 }
 
-// Controls: the machine with one bug each, made by changing what it asks for.
-
 /// Three times as many in one moment as the origin has places for: who was turned away, and told of nobody, comes back in a second, and
 /// then there are others to turn to. Before, it was five.
 #[test]
@@ -159,52 +187,17 @@ fn who_finds_the_origin_full_waits_for_seconds_only() {
     assert!(outcome.first_piece_p99_s < 5.0, "the last had to wait for {} s", outcome.first_piece_p99_s);
 }
 
-/// A machine whose requests pass through a bug.
-struct Planted<B>(Swarm, VecDeque<Output>, B);
+// Controls: the machine with one bug each, made by changing what it says and asks for.
 
-trait Bug: Default {
-    /// What comes out instead.
-    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>);
-}
-
-impl<B: Bug> Machine for Planted<B> {
-    fn new(setup: Setup) -> Self {
-        Self(Swarm::new(setup), VecDeque::new(), B::default())
-    }
-
-    fn handle(&mut self, now: Time, input: Input) {
-        self.0.handle(now, input);
-    }
-
-    fn poll(&mut self) -> Option<Output> {
-        while let Some(output) = self.0.poll() {
-            self.2.twist(output, &mut self.1);
-        }
-        self.1.pop_front()
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        self.0.deadline()
-    }
-
-    fn snapshot(&self, now: Time) -> Snapshot {
-        self.0.snapshot(now)
-    }
-
-    fn held(&self) -> &PieceSet {
-        self.0.held()
-    }
-}
-
-fn caught<B: Bug>(plan: Plan, words: &str) {
-    let outcome = run::<Planted<B>>(plan);
+fn caught<B: Between>(plan: Plan, words: &str) {
+    let outcome = run::<Through<B>>(plan);
     assert!(outcome.violations.iter().any(|violation| violation.what.contains(words)), "not caught: {words}; {:?}", outcome.violations);
 }
 
 /// Announces a piece when it asks for it.
 #[derive(Default)]
 struct AnnouncesEarly;
-impl Bug for AnnouncesEarly {
+impl Between for AnnouncesEarly {
     fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
         if let Output::Fetch { from, span, .. } = &output {
             let message = Message::Have { runs: vec![(span.piece().raw(), 1)], need: 0, queue_ms: 0 };
@@ -217,7 +210,7 @@ impl Bug for AnnouncesEarly {
 /// Never ends a link for lies.
 #[derive(Default)]
 struct Forgives;
-impl Bug for Forgives {
+impl Between for Forgives {
     fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
         if !matches!(output, Output::Hangup { why: Fault::Corrupt, .. }) {
             into.push_back(output);
@@ -228,7 +221,7 @@ impl Bug for Forgives {
 /// Assigns every piece twice.
 #[derive(Default)]
 struct AssignsTwice;
-impl Bug for AssignsTwice {
+impl Between for AssignsTwice {
     fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
         if let Output::Send { peer, message: Message::Assign { piece, lease_ms } } = &output {
             into.push_back(Output::Send { peer: *peer, message: Message::Assign { piece: *piece, lease_ms: *lease_ms } });
@@ -240,7 +233,7 @@ impl Bug for AssignsTwice {
 /// Serves another piece than it was asked for, whether it holds it or not: the first that it ever fetched.
 #[derive(Default)]
 struct ServesUnheld(Option<BlockSpan>);
-impl Bug for ServesUnheld {
+impl Between for ServesUnheld {
     fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
         match output {
             Output::Fetch { span, req, from } => {
@@ -256,7 +249,7 @@ impl Bug for ServesUnheld {
 /// Loses every hundredth request before it leaves.
 #[derive(Default)]
 struct Forgets(u32);
-impl Bug for Forgets {
+impl Between for Forgets {
     fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
         if matches!(output, Output::Send { message: Message::Held { .. }, .. }) {
             self.0 += 1;
@@ -280,7 +273,7 @@ fn controls_are_caught() {
 fn a_machine_that_forgets_its_first_word_is_found_out() {
     let mut plan = crowd(6, 24);
     plan.ends_s = 60.0;
-    let outcome = run::<Planted<Forgets>>(plan);
+    let outcome = run::<Through<Forgets>>(plan);
     let clean = run::<Swarm>(crowd(6, 24));
     assert!(outcome.short > 0 || outcome.ratio() > clean.ratio(), "half of all links were mute and nothing showed");
 }

@@ -247,17 +247,21 @@ fn a_planted_belief_in_journals_is_caught() {
     assert!(!resumed_right(&fixture, &volume, Planted::BelieveJournal));
 }
 
+/// An installation that has everything, on the disk and not yet under its name.
+fn received(fixture: &Fixture, volume: &FaultyVolume) -> Found {
+    let found = fixture.open(volume).unwrap();
+    for piece in fixture.pieces() {
+        assert!(matches!(found.store.commit(piece, fixture.filled(&found.store, piece)), CommitEnd::Committed(_)));
+    }
+    found.store.sync().unwrap();
+    found
+}
+
 #[test]
 fn rot_under_a_good_journal_is_found_before_publishing() {
     let fixture = mixed(1);
     let volume = FaultyVolume::new();
-    {
-        let found = fixture.open(&volume).unwrap();
-        for piece in fixture.pieces() {
-            assert!(matches!(found.store.commit(piece, fixture.filled(&found.store, piece)), CommitEnd::Committed(_)));
-        }
-        found.store.sync().unwrap();
-    }
+    drop(received(&fixture, &volume));
     let found = fixture.open(&volume).unwrap();
     let path = found.store.staging.join("data/big");
     let mut bytes = volume.bytes_at(&path).unwrap();
@@ -286,11 +290,7 @@ fn a_staged_file_that_is_taken_away_is_noticed_before_publishing() {
         for closed in [false, true] {
             let fixture = mixed(1);
             let volume = FaultyVolume::new();
-            let found = fixture.open(&volume).unwrap();
-            for piece in fixture.pieces() {
-                assert!(matches!(found.store.commit(piece, fixture.filled(&found.store, piece)), CommitEnd::Committed(_)));
-            }
-            found.store.sync().unwrap();
+            let found = received(&fixture, &volume);
             misdeed(&volume, &found.store.staging.join("data/a/one"));
             if closed {
                 found.store.staged.close_files();

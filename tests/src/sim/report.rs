@@ -27,18 +27,15 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
     rows.push(row("128 clients, one in 8 uploads 50 Mbit/s, the others 5", {
         crowd(128, 512).with_clients(|at, client| (client.up_bytes_per_s, client.down_bytes_per_s) = (uneven(at), mbit(50.0)))
     }));
-    rows.push(row("14 clients upload 4 Mbit/s and two 20, all take 40, the origin 20; pieces of 32 KiB", {
+    let homes = |slow: usize| {
         let mut plan = Plan::equal(16, 512, 32 << 10, mbit(4.0), seed).with_clients(|at, client| {
-            (client.up_bytes_per_s, client.down_bytes_per_s) = (mbit(if at < 14 { 4.0 } else { 20.0 }), mbit(40.0));
+            (client.up_bytes_per_s, client.down_bytes_per_s) = (mbit(if at < slow { 4.0 } else { 20.0 }), mbit(40.0));
         });
         plan.origin_up_bytes_per_s = mbit(20.0);
         plan
-    }));
-    rows.push(row("16 clients upload 4 Mbit/s and take 40, the origin 20; pieces of 32 KiB", {
-        let mut plan = Plan::equal(16, 512, 32 << 10, mbit(4.0), seed).with_clients(|_, client| client.down_bytes_per_s = mbit(40.0));
-        plan.origin_up_bytes_per_s = mbit(20.0);
-        plan
-    }));
+    };
+    rows.push(row("14 clients upload 4 Mbit/s and two 20, all take 40, the origin 20; pieces of 32 KiB", homes(14)));
+    rows.push(row("16 clients upload 4 Mbit/s and take 40, the origin 20; pieces of 32 KiB", homes(16)));
     for (rate, name) in [(25.0, "twice"), (13.75, "1.1 times")] {
         let thin = Trunk { bytes_per_s: mbit(rate), one_way_s: 0.040 };
         rows.push(row(format!("16 clients, pieces of 32 KiB, two regions, {name} a client's rate between"), {
