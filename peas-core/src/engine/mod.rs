@@ -209,11 +209,14 @@ impl Shared {
 
     /// The session that a hello means. While a session is being opened it may be the one, and is waited for.
     async fn room(&self, hello: &Hello, at: &Meeting) -> Option<Room> {
-        let meant = |rooms: &HashMap<_, Option<Room>>| rooms.values().flatten().find(|room| room.lock.is_meant(hello, at)).cloned();
+        let mut meant = None;
         let mut rooms = self.rooms.subscribe();
-        let known = rooms.wait_for(|rooms| meant(rooms).is_some() || rooms.values().all(Option::is_some));
-        let known = tokio::time::timeout(OPENING_MAX, known).await.ok()?.ok()?;
-        meant(&known)
+        let known = rooms.wait_for(|rooms| {
+            meant = rooms.values().flatten().find(|room| room.lock.is_meant(hello, at)).cloned();
+            meant.is_some() || rooms.values().all(Option::is_some)
+        });
+        let _ = tokio::time::timeout(OPENING_MAX, known).await;
+        meant
     }
 }
 

@@ -40,7 +40,8 @@ const DEAD_FOR: Span = Span::s(900);
 const BOOTSTRAP_RETRY_MIN: Span = Span::s(1);
 const BOOTSTRAP_RETRY_MAX: Span = Span::s(30);
 
-/// How long an address is left alone whose peer hung up before it said what it holds: it is full. Doubles with each time.
+/// How long an address is left alone whose peer hung up before it said what it holds: it is full. Doubles with each time. 1 s: an
+/// origin that a crowd finds has reached the first of them by then, and has others to name.
 const FULL_FOR: Span = Span::s(1);
 const FULL_FOR_MAX: Span = Span::s(60);
 

@@ -168,8 +168,9 @@ impl Pieces {
         may_bring: impl Fn(PieceIdx) -> bool,
         order: impl Fn(PieceIdx) -> (u16, u32),
     ) -> Option<BlockSpan> {
-        let begun = self.partial.iter().filter(|&(&piece, _)| !self.asked.contains(piece) && sender.contains(piece) && may_bring(piece));
-        begun.filter_map(|(&piece, partial)| partial.free_run(&self.geometry, piece, max)).next().or_else(|| {
+        let mut begun =
+            self.partial.iter().filter(|&(&piece, _)| !self.asked.contains(piece) && sender.contains(piece) && may_bring(piece));
+        begun.find_map(|(&piece, partial)| partial.free_run(&self.geometry, piece, max)).or_else(|| {
             let first = self.open_to(sender).filter(|&piece| may_bring(piece)).min_by_key(|&piece| order(piece))?;
             self.geometry.span(first, 0, max.min(self.geometry.blocks_of(first)))
         })

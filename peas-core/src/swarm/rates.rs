@@ -10,7 +10,6 @@ pub(super) struct Flow {
     weighed_bytes: f64,
     since: Option<Time>,
     at: Time,
-    most: f64,
 }
 
 /// Time over which a [`Flow`] forgets. 1 s: shorter flickers, longer reacts late to a lost peer.
@@ -18,21 +17,18 @@ const FLOW_MEMORY_S: f64 = 1.0;
 
 impl Flow {
     pub fn new() -> Self {
-        Self { weighed_bytes: 0.0, since: None, at: Time::ZERO, most: 0.0 }
+        Self { weighed_bytes: 0.0, since: None, at: Time::ZERO }
     }
 
     pub fn add(&mut self, now: Time, bytes: u64) {
         self.weighed_bytes = self.weighed_bytes * self.decay(now) + bytes as f64;
-        let since = *self.since.get_or_insert(now);
+        self.since.get_or_insert(now);
         self.at = now;
-        if now.since(since).as_s() >= FLOW_MEMORY_S {
-            self.most = self.most.max(self.rate(now));
-        }
     }
 
-    /// The most that passed per second; `None` in the first second.
-    pub fn most(&self) -> Option<f64> {
-        (self.most > 0.0).then_some(self.most)
+    /// Whether it has gone on for long enough to be judged by.
+    pub fn is_settled(&self, now: Time) -> bool {
+        self.since.is_some_and(|since| now.since(since).as_s() >= FLOW_MEMORY_S)
     }
 
     /// Bytes per second.

@@ -19,6 +19,8 @@ pub(super) struct Uplink {
     pub permitted_bytes: u64,
     pub speed: Speed,
     pub flow: Flow,
+    /// The most that went out per second; told while the speed is not known.
+    most_bytes_per_s: Option<f64>,
     pub limit_bytes_per_s: u64,
     /// Smoothed time from a grant to its answer.
     round_trip: Option<Span>,
@@ -78,6 +80,7 @@ impl Uplink {
             permitted_bytes: 0,
             speed: Speed::default(),
             flow: Flow::new(),
+            most_bytes_per_s: None,
             limit_bytes_per_s: 0,
             round_trip: None,
             used_share: 1.0,
@@ -91,7 +94,7 @@ impl Uplink {
     /// once, and only show what we did send.
     pub fn bytes_per_s(&self) -> Option<f64> {
         let limit = (self.limit_bytes_per_s > 0).then_some(self.limit_bytes_per_s as f64);
-        match (self.speed.known().or(self.flow.most()), limit) {
+        match (self.speed.known().or(self.most_bytes_per_s), limit) {
             (Some(speed), Some(limit)) => Some(speed.min(limit)),
             (speed, limit) => speed.or(limit),
         }
@@ -133,6 +136,10 @@ impl Uplink {
         self.flow.add(now, sent);
         if let Some(since) = self.busy_since.filter(|_| queued > 0) {
             self.speed.add(sent, now.since(since));
+        }
+        if self.speed.known().is_none() && self.flow.is_settled(now) {
+            let most = self.flow.rate(now).max(self.most_bytes_per_s.unwrap_or(0.0));
+            self.most_bytes_per_s = (most > 0.0).then_some(most);
         }
         self.leave_queue(now, queued);
     }
