@@ -3,12 +3,14 @@
 Standard library only. Everything is bounded: a process that does not end in time is killed by its id and the test fails.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -185,6 +187,17 @@ class Peas:
 
     def named(self, name):
         return [event for _now, event in self.events if event.get("event") == name]
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """None of its threads runs meanwhile, if it has not ended."""
+        self.process.send_signal(signal.SIGSTOP)
+        if self.process.returncode is None:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self):
         self.process.kill()
