@@ -134,8 +134,7 @@ def ext4_filled(place, content, seed):
     """The same on a real file system, full before the start but for a little."""
     path = os.path.join(place, "ext4.img")
     rig.make_disk("ext4", path)
-    loop = rig.Loop(path)
-    mount = rig.Mount(loop.device, "ext4", os.path.join(place, "ext4"))
+    mount = rig.Mount(path, "ext4", os.path.join(place, "ext4"))
     try:
         dest, ballast = os.path.join(mount.at, "dest"), os.path.join(mount.at, "ballast")
         free = os.statvfs(mount.at).f_bavail * 4096
@@ -147,7 +146,6 @@ def ext4_filled(place, content, seed):
             more, took = goes_on(peas, content, dest, time.monotonic())
     finally:
         mount.close()
-        loop.close()
     return "ext4 full", wrong + more, took
 
 
@@ -155,8 +153,7 @@ def quota(place, content, _seed):
     """A quota: the file system says that it has room, and takes no more (EDQUOT). That of btrfs, as every kernel has it, and it binds root."""
     path = os.path.join(place, "quota.img")
     rig.make_disk("btrfs", path)
-    loop = rig.Loop(path)
-    mount = rig.Mount(loop.device, "btrfs", os.path.join(place, "quota"))
+    mount = rig.Mount(path, "btrfs", os.path.join(place, "quota"))
     try:
         bound = os.path.join(mount.at, "bound")
         run("btrfs", "quota", "enable", mount.at)
@@ -173,7 +170,6 @@ def quota(place, content, _seed):
                 more, took = goes_on(peas, content, dest, time.monotonic())
     finally:
         mount.close()
-        loop.close()
     return "over quota", wrong + more, took
 
 
@@ -195,14 +191,12 @@ def failing(place, content, seed):
         "--blockdev", "driver=raw,node-name=top,file=bad",
         "--export", f"type=fuse,id=out,node-name=top,mountpoint={exported},writable=on",
     ], stdin=subprocess.DEVNULL)
-    wrong, loop, at = [], None, os.path.join(place, "failing")
-    os.makedirs(at)
+    wrong, at = [], os.path.join(place, "failing")
     try:
         end = time.monotonic() + rig.PATIENCE
         while os.stat(exported).st_size == 0 and daemon.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
-        loop = rig.Loop(exported)
-        run("mount", "-t", "ext4", "-o", "errors=remount-ro", loop.device, at)
+        rig.Mount(exported, "ext4", at, ",errors=remount-ro")
         dest = os.path.join(at, "dest")
         peas = rig.install(content, dest, seed, "--download-limit", "6M", "--progress-every", "50ms")
         with contextlib.closing(peas):
@@ -214,8 +208,6 @@ def failing(place, content, seed):
         subprocess.run(["umount", "--force", at], stderr=subprocess.DEVNULL)
     finally:
         subprocess.run(["umount", "--lazy", at], stderr=subprocess.DEVNULL)
-        if loop:
-            loop.close()
         daemon.terminate()
         daemon.wait(rig.PATIENCE)
     return "writes fail", wrong + resumed_elsewhere(place, path, content, seed), None
@@ -223,8 +215,7 @@ def failing(place, content, seed):
 
 def resumed_elsewhere(place, path, content, seed):
     """The disk, healthy again: what it holds is used, what it lost is fetched."""
-    loop = rig.Loop(path)
-    mount = rig.Mount(loop.device, "ext4", os.path.join(place, "healed"))
+    mount = rig.Mount(path, "ext4", os.path.join(place, "healed"))
     try:
         dest = os.path.join(mount.at, "dest")
         if os.path.exists(dest):
@@ -235,7 +226,6 @@ def resumed_elsewhere(place, path, content, seed):
             return [] if code == 0 and content.is_at(dest) else [f"exit {code} on the healed disk: {peas.said()}"]
     finally:
         mount.close()
-        loop.close()
 
 
 def control(place, content):

@@ -15,6 +15,7 @@ import os
 import pickle
 import random
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -69,10 +70,9 @@ class Worker:
         rig.copy_sparse(recording.base, disk)
         with open(disk, "r+b", buffering=0) as file:
             recording.log.crash(file, state.point, state.rng)
-        loop = rig.Loop(disk)
         try:
             try:
-                mount = rig.Mount(loop.device, recording.kind, os.path.join(self.place, f"worker{self.number}.mnt"))
+                mount = rig.Mount(disk, recording.kind, os.path.join(self.place, f"worker{self.number}.mnt"))
             except RuntimeError as error:
                 return [("unmountable", str(error))], {}
             try:
@@ -80,7 +80,6 @@ class Worker:
             finally:
                 mount.close()
         finally:
-            loop.close()
             os.unlink(disk)
 
     def examine(self, state, root):
@@ -207,8 +206,7 @@ def judge_all(place, recordings, states, first_seed, jobs, stop_after=None, kind
 
 def keep(place, failures):
     """Keeps the recordings that failures came from, for --replay."""
-    folder = os.path.join(os.environ.get("PEAS_CRASH_KEEP", "/tmp"), f"peas-power-{os.getpid()}")
-    os.makedirs(folder, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="peas-power-", dir=os.environ.get("PEAS_CRASH_KEEP", "/tmp"))
     for recording in {state.recording for state, _rule, _words in failures}:
         for path in (recording.base, recording.log_path):
             rig.copy_sparse(path, os.path.join(folder, os.path.basename(path)))

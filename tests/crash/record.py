@@ -56,8 +56,7 @@ class Recording:
         self.log = BlockLog(self.log_path)
 
     def _install_old(self):
-        loop = rig.Loop(self.base)
-        mount = rig.Mount(loop.device, self.kind, os.path.join(self.place, f"{self.label}.mnt"))
+        mount = rig.Mount(self.base, self.kind, os.path.join(self.place, f"{self.label}.mnt"))
         try:
             dest = os.path.join(mount.at, "dest")
             with rig.Seed(self.scenario.old) as seed:
@@ -72,7 +71,6 @@ class Recording:
             os.sync()
         finally:
             mount.close()
-            loop.close()
 
     def _record(self, planted, limit):
         disk, exported = self.base + ".rec", os.path.join(self.place, f"{self.label}.dev")
@@ -87,21 +85,18 @@ class Recording:
             "--blockdev", "driver=blklogwrites,node-name=logged,file=disk,log=log,log-sector-size=512",
             "--export", f"type=fuse,id=out,node-name=logged,mountpoint={exported},writable=on",
         ], stdin=subprocess.DEVNULL)
-        loop = mount = None
+        mount = None
         try:
             end = time.monotonic() + rig.PATIENCE
             while os.stat(exported).st_size == 0:
                 if daemon.poll() is not None or time.monotonic() > end:
                     raise RuntimeError("qemu-storage-daemon does not export the disk")
                 time.sleep(0.01)
-            loop = rig.Loop(exported)
-            mount = rig.Mount(loop.device, self.kind, os.path.join(self.place, f"{self.label}.mnt"))
+            mount = rig.Mount(exported, self.kind, os.path.join(self.place, f"{self.label}.mnt"))
             self._watch(os.path.join(mount.at, "dest"), planted, limit)
         finally:
             if mount:
                 mount.close()
-            if loop:
-                loop.close()
             daemon.terminate()
             daemon.wait(rig.PATIENCE)
             os.unlink(disk)

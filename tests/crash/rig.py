@@ -265,25 +265,16 @@ def make_disk(kind, path):
     run(*command, path)
 
 
-class Loop:
-    """A block device made of a file."""
-
-    def __init__(self, path):
-        self.device = run("losetup", "--find", "--show", path).strip()
-
-    def close(self):
-        subprocess.run(["losetup", "--detach", self.device], stderr=subprocess.DEVNULL)
-
-
 class Mount:
-    def __init__(self, device, kind, at):
+    """A file as a disk. Its loop device ends with the mount, however that ends."""
+
+    def __init__(self, path, kind, at, more=""):
         os.makedirs(at, exist_ok=True)
-        options = {"xfs": ["-o", "nouuid"]}.get(kind, [])
-        run("mount", "-t", kind, *options, device, at)
+        run("mount", "-t", kind, "-o", "loop" + (",nouuid" if kind == "xfs" else "") + more, path, at)
         self.at = at
 
     def close(self):
-        for _ in range(50):
+        for _ in range(500):
             if subprocess.run(["umount", self.at], stderr=subprocess.DEVNULL).returncode == 0:
                 return
             time.sleep(0.02)
