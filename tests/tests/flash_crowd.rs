@@ -5,12 +5,12 @@ mod common;
 
 use common::attackers::{greeted, hello, runtime};
 use common::node::{Node, raise_descriptors};
-use common::{Made, config, single_file};
+use common::{Made, config, single_file, until};
 use peas_core::config::{EngineConfig, InstallOptions, SeedOptions, SeedPolicy};
 use peas_core::transport::{Identity, Incoming, LinkReader, LinkWriter, TcpOptions, TcpTransport};
 use peas_core::unit::Rng;
 use peas_core::wire::{Message, REFUSE_BUSY};
-use peas_core::{Engine, Event, State};
+use peas_core::{Engine, Event, Session, State};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,9 +33,31 @@ struct Crowd {
     whole: usize,
     /// The most clients that the origin was linked with at one time.
     let_in: u64,
-    /// Clients that were let in and put out again.
+    /// Clients that were let in and put out again while pieces were lacking.
     put_out: usize,
     origin_grew_kib: u64,
+}
+
+/// Looks at a client from time to time: whether it lost the origin while pieces were lacking. One that is whole may let go of it.
+#[derive(Clone, Default)]
+struct Look {
+    /// Pieces that it had by the picture in view when it had lost the origin: a later picture tells whether some were lacking then.
+    had: Option<u32>,
+    was_put_out: bool,
+}
+
+impl Look {
+    /// Whether pieces are lacking.
+    fn again(&mut self, session: &Session) -> bool {
+        let lost = std::iter::from_fn(|| session.try_next_event()).any(|event| matches!(event, Event::OriginLost));
+        let progress = session.progress();
+        let lacks = progress.pieces_done < progress.pieces_total || progress.pieces_total == 0;
+        self.was_put_out |= lacks && self.had.is_some_and(|had| had < progress.pieces_done);
+        if lost {
+            self.had.get_or_insert(progress.pieces_done);
+        }
+        lacks
+    }
 }
 
 /// All clients begin in one moment; `made` must be whole at each of them within the patience.
@@ -54,17 +76,21 @@ fn flash(made: &Made, mut node: Node, patience: Duration) -> Crowd {
             (engine, session)
         })
         .collect();
-    // First pieces first, then all of them.
-    let mut first_s = vec![None; CLIENTS];
-    let mut let_in = 0;
-    while first_s.iter().any(Option::is_none) && !left().is_zero() {
+    let (mut first_s, mut looks, mut let_in) = (vec![None; CLIENTS], vec![Look::default(); CLIENTS], 0);
+    let mut lacking: Vec<usize> = (0..CLIENTS).collect();
+    while !lacking.is_empty() && !left().is_zero() {
         let_in = let_in.max(node.peers());
-        for (first, (_, session)) in first_s.iter_mut().zip(&clients).filter(|(first, _)| first.is_none()) {
-            *first = (session.progress().pieces_done > 0).then(|| began.elapsed().as_secs_f64());
-        }
+        lacking.retain(|&at| {
+            let session = &clients[at].1;
+            let lacks = looks[at].again(session);
+            if first_s[at].is_none() && session.progress().pieces_done > 0 {
+                first_s[at] = Some(began.elapsed().as_secs_f64());
+            }
+            lacks
+        });
         std::thread::sleep(Duration::from_millis(5));
     }
-    let (mut whole, mut put_out) = (0, 0);
+    let mut whole = 0;
     for (at, (_, session)) in clients.iter().enumerate() {
         match session.wait_installed_timeout(left()) {
             Some(Ok(())) => {
@@ -74,9 +100,8 @@ fn flash(made: &Made, mut node: Node, patience: Duration) -> Crowd {
             Some(Err(error)) => panic!("client {at}: {error}"),
             None => {}
         }
-        let lost = std::iter::from_fn(|| session.try_next_event()).any(|event| matches!(event, Event::OriginLost));
-        put_out += usize::from(lost);
     }
+    let put_out = looks.iter().filter(|look| look.was_put_out).count();
     let origin_grew_kib = node.memory_kib("VmHWM:").saturating_sub(before_kib);
     println!(
         "{CLIENTS} clients, {whole} whole after {:.1} s, {let_in} let in at once, {put_out} put out; last first piece after {:?} s; origin grew by {origin_grew_kib} KiB",
@@ -110,6 +135,31 @@ fn control_a_narrow_door_is_seen() {
     assert!(crowd.let_in < CLIENTS as u64, "all were inside at once, through a door for four");
 }
 
+/// The control of losses: an origin that goes while pieces are lacking is seen to have gone.
+#[test]
+fn control_a_lost_origin_is_seen() {
+    let _alone = alone();
+    let made = single_file(8 << 20);
+    let [origin, other, client] = std::array::from_fn(|_| Engine::new(config()).unwrap());
+    let seeds = [(&origin, true), (&other, false)].map(|(engine, origin)| {
+        let session = engine.seed(made.pea.clone(), &made.source, SeedOptions { origin, ..Default::default() }).unwrap();
+        session.set_limits(1 << 20, 0);
+        session
+    });
+    let place = tempfile::tempdir().unwrap();
+    let peers = vec![origin.listen_addr().unwrap(), other.listen_addr().unwrap()];
+    let session = client.install(made.pea.clone(), &place.path().join("out"), InstallOptions { peers, ..Default::default() }).unwrap();
+    until(|| session.progress().origin_linked && session.progress().pieces_done > 0);
+    let mut look = Look::default();
+    assert!(look.again(&session) && !look.was_put_out);
+    origin.close(Duration::from_secs(2));
+    while look.again(&session) && !look.was_put_out {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(look.was_put_out);
+    drop(seeds);
+}
+
 /// The control of memory: an origin that keeps a mebibyte for each link grows by more than is allowed.
 #[test]
 #[cfg(feature = "planted")]
@@ -125,11 +175,11 @@ fn control_memory_for_each_client_is_seen() {
 fn who_comes_early_waits_for_the_origin_to_open() {
     let _alone = alone();
     let made = single_file(48 << 20);
-    let origin = Engine::new(config()).unwrap();
-    let addr = origin.listen_addr().unwrap();
-    let session = origin.seed(made.pea.clone(), &made.source, SeedOptions { check_first: true, ..Default::default() }).unwrap();
     runtime().block_on(async {
         let transport = TcpTransport::new(&Identity::generate(), &TcpOptions::default()).unwrap();
+        let origin = Engine::new(config()).unwrap();
+        let addr = origin.listen_addr().unwrap();
+        let session = origin.seed(made.pea.clone(), &made.source, SeedOptions { check_first: true, ..Default::default() }).unwrap();
         assert_eq!(session.progress().state, State::Checking);
         greeted(&transport, addr, &hello(&made, None)).await.unwrap();
     });
