@@ -140,14 +140,14 @@ static void a_child_has_no_engine(void)
         int good = peas_poll(engine, &event, 1, -1) == PEAS_FORKED && peas_set(engine, 0, NULL, NULL) == PEAS_FORKED
             && peas_pollable(engine) == -1 && peas_engine_close(engine, 1000) == PEAS_FORKED;
         /* Its own engine is another matter. */
-        good = good && peas_engine_new(NULL, &own, NULL) == PEAS_OK && own != engine && peas_engine_close(own, 1000) == PEAS_OK;
+        good = good && peas_engine_new(NULL, &own, NULL) == PEAS_OK && own != engine && peas_engine_close(own, HANG_MS) == PEAS_OK;
         /* By exec: a checker of memory would count what the parent's threads hold as lost in the child. */
         if (good) execl("/bin/true", "true", (char *)NULL);
         _exit(1);
     }
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     CHECK(peas_set(engine, 0, NULL, NULL) == PEAS_OK);
-    OK(peas_engine_close(engine, 1000));
+    OK(peas_engine_close(engine, HANG_MS));
 }
 
 static peas_engine *shared;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 const SECRET: [u8; 32] = [42; 32];
 const AUTHORITY: [u8; 32] = [43; 32];
-const SECONDS: Duration = Duration::from_secs(10);
+const SECONDS: Duration = Duration::from_secs(60);
 
 fn public(secret: [u8; 32]) -> PeerId {
     Identity::from_secret(secret).peer_id()

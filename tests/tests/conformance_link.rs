@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt, DuplexStream, WriteHalf};
 use tokio::sync::mpsc;
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(150);
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -39,7 +39,8 @@ fn a_full_disk_is_waited_for() {
     let made = single_file(12 << 20);
     let (seed_engine, _seed) = origin(&made);
     let receiver = engine();
-    receiver.set_limits(0, 8 << 20);
+    // Slowly enough that no busy machine lets it end before the disk is full.
+    receiver.set_limits(0, 1 << 20);
     let options = InstallOptions { peers: vec![seed_engine.listen_addr().unwrap()], seed: SeedPolicy::Forever, ..Default::default() };
     let session = receiver.install(made.pea.clone(), &place.join("out"), options).unwrap();
     // Somebody else fills the disk once the session is under way.

@@ -74,7 +74,7 @@ fn what_was_received_before_is_not_received_again() {
     let options = || InstallOptions { peers: vec![seed_engine.listen_addr().unwrap()], ..Default::default() };
     let dest = place.path().join("out");
     let receiver = engine();
-    receiver.set_limits(0, 8 << 20);
+    receiver.set_limits(0, 2 << 20);
     let session = receiver.install(made.pea.clone(), &dest, options()).unwrap();
     common::until(|| session.progress().bytes_done > 1 << 20);
     let departure = receiver.runtime().block_on(session.leave(Duration::from_secs(5)));
@@ -155,12 +155,12 @@ fn sharing_ends_after_its_time_or_its_ratio() {
     let (for_a_time, for_a_ratio, third) = (engine(), engine(), engine());
     let ratio = install(&for_a_ratio, 0, &seed_engine, SeedPolicy::Ratio(0.5));
     wait(&ratio);
+    // From before it was there: a busy machine may tell of it late.
+    let began = std::time::Instant::now();
     let time = install(&for_a_time, 1, &seed_engine, SeedPolicy::For(Duration::from_secs(1)));
     wait(&time);
-    let installed = std::time::Instant::now();
-    assert!(!time.is_ended());
     common::until(|| time.is_ended());
-    assert!(installed.elapsed() >= Duration::from_millis(900), "it left after {:?}", installed.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(1), "it left after {:?}", began.elapsed());
     assert!(seed_engine.close(Duration::from_secs(5)));
     let (sent, enough) = (|| ratio.progress().bytes_sent, made.pea.geometry().total_bytes() / 2);
     assert!(!ratio.is_ended() || sent() >= enough, "{} sent", sent());

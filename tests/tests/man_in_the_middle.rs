@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Long enough for a loaded machine. Only attacks that make a peer wait for bytes that never come use it up: none does here, since
 /// the attacker closes what it cut.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 /// Small payloads, one record each: attacks on single records hit single frames.
 const FRAMES: u64 = 12;
 

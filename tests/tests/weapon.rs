@@ -152,7 +152,9 @@ fn nobody_is_dialled_who_must_not_be() {
     let options = InstallOptions { peers: vec![(ATTACKER, 7000).into()], ..Default::default() };
     let _session = node.install(made.pea.clone(), &place.path().join("out"), options).unwrap();
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(12) {
+    // Twelve seconds, and until hearsay was tried at all: the neighbour, and three of whom it told.
+    while began.elapsed() < Duration::from_secs(12) || sink.attempts.len() < 4 {
+        assert!(began.elapsed() < common::PATIENCE, "the control: hearsay is tried at all: {:?}", sink.attempts);
         sink.drain();
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -165,7 +167,6 @@ fn nobody_is_dialled_who_must_not_be() {
     }
     assert!(hosts.remove(&ATTACKER.into()).is_some(), "the control: the sink sees who dials");
     println!("in {:?}: {hosts:?}", began.elapsed());
-    assert!(hosts.len() > 2, "the control: hearsay is tried at all");
     assert!(hosts.values().all(|&attempts| attempts == 1), "a victim was tried more than once in a minute: {hosts:?}");
 }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 pub type Link = LinkOf<TcpTransport>;
 
 pub const HERE: &str = "127.0.0.1:0";
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
