@@ -60,10 +60,19 @@ root, chance = pathlib.Path(sys.argv[1]), random.Random(5)
 (root / "run.sh").write_text("#!/bin/sh\n")
 (root / "run.sh").chmod(0o755)
 PY
-read -r port web_port < <(python -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-print(*(socket.getsockname()[1] for socket in sockets))')
+# Free ports below those that the system gives to everybody who asks for any: nobody takes them before they are used.
+read -r port web_port < <(python - <<'PY'
+import errno, random, socket
+sockets = []
+while len(sockets) < 2:
+    try:
+        sockets.append(socket.create_server(("127.0.0.1", random.randrange(10_000, 30_000))))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+print(*(socket.getsockname()[1] for socket in sockets))
+PY
+)
 ansible-playbook -i localhost, -e "work=$work port=$port web_port=$web_port" -e "ansible_python_interpreter=$work/venv/bin/python" \
     "$here/tests/modules.yml" >"$work/log" 2>&1 || {
     cat "$work/log"

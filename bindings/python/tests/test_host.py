@@ -53,7 +53,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_job(published: Published, tmp_path: Pa
 
 
 def test_asyncio(published: Published, tmp_path: Path) -> None:
-    published.engine.set_limits(upload_limit="8M")
+    published.engine.set_limits(upload_limit="2M")
 
     async def run() -> tuple[list[int], int, int]:
         async with local_engine() as one, local_engine() as two:

@@ -54,12 +54,12 @@ def test_clients_help_each_other(published: Published, tmp_path: Path) -> None:
 
 
 def test_progress_rises_to_the_end(published: Published, tmp_path: Path) -> None:
-    published.engine.set_limits(upload_limit="8M")
+    published.engine.set_limits(upload_limit="2M")
     with local_engine() as engine:
         seen = list(engine.install(published.pea, tmp_path / "copy.bin", trust="file").progress())
     assert [p.bytes_done for p in seen] == sorted(p.bytes_done for p in seen)
     assert seen[-1].bytes_done == CONTENT_BYTES
-    assert any(0 < p.bytes_done < CONTENT_BYTES for p in seen), "5 MB at 8 MiB/s are seen on their way"
+    assert any(0 < p.bytes_done < CONTENT_BYTES for p in seen), "5 MB at 2 MiB/s are seen on their way"
     assert max(p.peers for p in seen) == 1
 
 
