@@ -120,12 +120,12 @@ class Proof:
             log = (self.args.work / f"sshd-{node}.log").open("w")
             lab.start(node, "/usr/sbin/sshd", "-D", "-e", "-f", config, stderr=log)
         for node in self.nodes:
-            until(f"sshd on {node}", lambda node=node: self._listens(lab, node, 22), 10)
+            until(f"sshd on {node}", lambda node=node: self._listens(lab, node, 22), 60)
 
     def start_web(self, lab: Lab) -> None:
         argv = [sys.executable, "-m", "http.server", "8080", "--bind", lab.address("controller"), "--directory", self.args.work]
         lab.start("controller", *argv, stderr=subprocess.DEVNULL)
-        until("the web server", lambda: self._listens(lab, "controller", 8080), 10)
+        until("the web server", lambda: self._listens(lab, "controller", 8080), 60)
 
     def _listens(self, lab: Lab, host: str, port: int) -> bool:
         return f":{port} " in lab.run(host, "ss", "-Hltn")

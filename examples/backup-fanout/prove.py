@@ -109,17 +109,17 @@ class Proof:
         config.write_text(f"use chroot = no\nport = 8730\nuid = root\ngid = root\n[snapshot]\npath = {source}\nread only = yes\n")
         daemon = lab.start("sender", "rsync", "--daemon", "--no-detach", f"--config={config}", "--log-file=/dev/null")
         url = f"rsync://{lab.address('sender')}:8730/snapshot/"
-        until("the rsync daemon", lambda: self._answers(lab, url), 10)
+        until("the rsync daemon", lambda: self._answers(lab, url), 60)
         argv = ["rsync", "-a", "--delete", url]
         wait_all({name: lab.start(name, *argv, f"{self.dest('rsync', name)}/") for name in self.names}, PATIENCE_S)
         self.done = time.monotonic()
         daemon.terminate()
-        daemon.wait(10)
+        daemon.wait(60)
         return ""
 
     def _answers(self, lab: Lab, url: str) -> bool:
         probe = lab.start("sender", "rsync", "--list-only", url, stderr=subprocess.DEVNULL)
-        return probe.wait(10) == 0
+        return probe.wait(60) == 0
 
     # With peas.
 
@@ -140,7 +140,7 @@ class Proof:
         died = time.monotonic()
         # The command's own process is the one that `ip netns exec` became: no shell in between.
         receivers[victim].kill()
-        receivers[victim].wait(10)
+        receivers[victim].wait(60)
         others = {name: child for name, child in receivers.items() if name != victim}
         self._until_installed(others)
         alone = time.monotonic() - died
@@ -194,7 +194,7 @@ class Proof:
     def _stop(self, *children: subprocess.Popen[str]) -> None:
         for child in children:
             child.terminate()
-        wait_all({f"process {child.pid}": child for child in children}, 20)
+        wait_all({f"process {child.pid}": child for child in children}, 60)
 
 
 def main() -> None:

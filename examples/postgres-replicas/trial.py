@@ -48,7 +48,7 @@ class Watched:
 
     def kill(self) -> None:
         self.child.kill()
-        self.child.wait(30)
+        self.child.wait(60)
 
     def ends_well(self) -> None:
         if self.child.wait(PATIENCE_S):

@@ -170,7 +170,7 @@ def remove_leftovers() -> None:
     spaces = [entry["name"] for entry in json.loads(listing or "[]") if entry["name"].startswith(PREFIX)]
     for space in spaces:
         with contextlib.suppress(LabError):
-            until(f"processes in {space} end", lambda space=space: not _kill(space), 10)
+            until(f"processes in {space} end", lambda space=space: not _kill(space), 60)
         _ip("netns", "delete", space)
 
 
