@@ -342,6 +342,8 @@ impl<'a> Watcher<'a> {
         }
         let (out, progress) = (&self.job.out, session.progress());
         let seconds = self.started.elapsed();
+        // Before it is said: who waits for the word may hand the pea on, and it names who serves now.
+        self.refresher.now(session);
         out.field("complete", &format!("{} in {}", self.job.place.display(), units::time(seconds)));
         out.field("received", &received(&progress));
         if !self.job.afterwards.is_empty() {
@@ -353,7 +355,6 @@ impl<'a> Watcher<'a> {
             "bytes_from_origin": progress.bytes_from_origin, "bytes_from_peers": progress.bytes_from_peers,
             "bytes_from_web": progress.bytes_from_web,
         }));
-        self.refresher.now(session);
     }
 
     /// The last words, for whoever keeps accounts.

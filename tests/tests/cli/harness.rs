@@ -51,20 +51,30 @@ impl World {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        self.set_up(Command::new(program()), words)
+    }
+
+    /// One that is ended if it hangs, with code 124.
+    fn bounded(&self, words: &[&str]) -> Command {
+        let mut timeout = Command::new("timeout");
+        timeout.arg(HANG.as_secs().to_string()).arg(program());
+        self.set_up(timeout, words)
+    }
+
+    fn set_up(&self, mut command: Command, words: &[&str]) -> Command {
         command.args(words).current_dir(self.folder.path()).stdin(Stdio::null()).env("RUST_BACKTRACE", "0");
         command
     }
 
     /// Runs it to its end.
     pub fn peas(&self, words: &[&str]) -> Ended {
-        Ended::from(self.command(words).output().expect("peas starts"))
+        Ended::from(self.bounded(words).output().expect("peas starts"))
     }
 
     /// The same with something on standard input.
     pub fn peas_with_stdin(&self, words: &[&str], stdin: &Path) -> Ended {
         let file = fs::File::open(stdin).expect("a file");
-        Ended::from(self.command(words).stdin(file).output().expect("peas starts"))
+        Ended::from(self.bounded(words).stdin(file).output().expect("peas starts"))
     }
 
     /// Starts it and lets it run.

@@ -164,10 +164,12 @@ fn the_pea_at_hand_learns_who_serves() {
     let mut client = world.start(&[&INSTALL[..], &["--json", "--keep-seeding"]].concat());
     let listening = client.until_event("listening", |_| true);
     client.until_event("complete", |_| true);
+    // Whoever hears the word may hand the pea on.
+    fs::copy(world.path("game.peas"), world.path("handed-on.peas")).expect("copied");
     client.signal("INT");
     client.end().exits(0);
     let inspect = |name: &str| -> Value { serde_json::from_str(&world.peas(&["inspect", name, "--json"]).exits(0).stdout).expect("JSON") };
-    let (seen, old) = (inspect("game.peas"), inspect("kept.peas"));
+    let (seen, old) = (inspect("handed-on.peas"), inspect("kept.peas"));
     let peers: Vec<&Value> = seen["hints"].as_array().expect("hints").iter().map(|hint| &hint["peer"]).collect();
     assert!(peers.contains(&&listening["peer"]), "{seen}");
     assert_eq!(seen["id"], old["id"]);
