@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -118,10 +119,16 @@ impl World {
     }
 }
 
-/// A loopback address with a port that was free just now.
+/// A loopback address with a free port, below those that the system gives to who asks for any: nobody takes it before it is used.
 pub fn unused_addr() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").to_string()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id().wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let addr = format!("127.0.0.1:{}", 10_000 + next % 20_000);
+        if TcpListener::bind(&addr).is_ok() {
+            return addr;
+        }
+    }
 }
 
 /// Whether two files or folders hold the same names and bytes.
