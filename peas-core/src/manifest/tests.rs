@@ -407,7 +407,11 @@ proptest! {
                 prop_assert_eq!(back.entries(), &made.entries[..]);
                 prop_assert_eq!(back.with_owner_hints(&[]), bytes);
             }
-            Err(error) => prop_assert!(matches!(error, ManifestError::Below { .. } | ManifestError::Collision { .. }), "{error}"),
+            // One run in ten draws the name of a device ("aux", "nul").
+            Err(error) => {
+                let device = matches!(error, ManifestError::Path { problem: PathProblem::Device, .. });
+                prop_assert!(device || matches!(error, ManifestError::Below { .. } | ManifestError::Collision { .. }), "{error}");
+            }
         }
     }
 
