@@ -1,7 +1,8 @@
 //! A thousand connections of each kind that never get anywhere: they are put out, memory stays, and those who came to work do.
 //!
 //! Test C2: a byte in ten seconds, half a handshake, peers that link and never read. The host is a process of its own, so that its
-//! memory is only its own.
+//! memory is only its own. With `PEAS_MEASURED` set, on a machine that does nothing else and with an optimised node, the swarm may not be
+//! slowed by more than a tenth.
 
 mod common;
 
@@ -22,6 +23,9 @@ fn linked() -> usize {
 /// Every connection must be over by then, time to wait for its turn included; and what a busy machine may add.
 const EVICTED_WITHIN: Duration = Duration::from_secs(20);
 const BUSY: Duration = Duration::from_secs(10);
+
+/// What a swarm may take for what it takes alone.
+const SLOWED_MAX: f64 = 1.1;
 
 /// What the host may grow by.
 const GROWTH_KIB: u64 = 64 << 10;
@@ -96,6 +100,9 @@ fn under(slow: Slow, count: usize, evicted_within: Duration) {
     );
     assert!(longest(&lives) <= evicted_within + BUSY, "{slow:?}: one stood for {:?}", longest(&lives));
     assert!(growth_kib <= GROWTH_KIB, "{slow:?}: the host grew by {growth_kib} KiB");
+    if std::env::var_os("PEAS_MEASURED").is_some() {
+        assert!(attacked_s <= clean_s * SLOWED_MAX, "{slow:?}: {attacked_s:.2} s instead of {clean_s:.2}");
+    }
     assert!(node.is_alive());
     assert!(node.end());
 }
@@ -115,11 +122,11 @@ fn peers_that_never_read() {
     under(Slow::Mute, linked(), EVICTED_WITHIN);
 }
 
-/// The worst of them: each takes what the system's buffers hold before it is seen to stand still, and has to be waited for. They are
-/// put out all the same, but not within twenty seconds, and an origin on which nothing but such peers hang is slow for that long.
+/// The worst of them: each takes what the system's buffers hold before it is seen to stand still. Before newcomers were kept behind those who had
+/// shown that they take what they ask for, 250 of them held up a swarm for 24 s.
 #[test]
 fn peers_that_ask_and_never_read() {
-    under(Slow::AskingMute, linked() / 4, EVICTED_WITHIN * 3);
+    under(Slow::AskingMute, linked(), EVICTED_WITHIN);
 }
 
 /// The control: a host that keeps everybody is found out.

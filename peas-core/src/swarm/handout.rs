@@ -37,6 +37,10 @@ pub(super) struct Handout {
 /// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
 pub(super) const LEASE_MIN: Span = Span::s(10);
 
+/// Within which a client that is not known to answer must ask for its first piece. 1 s: a crowd that says nothing keeps a piece from the
+/// others for no longer.
+const LEASE_ON_TRIAL: Span = Span::s(1);
+
 /// When every piece has left once, the origin rests unless its help would end the distribution sooner by this share of the time in which
 /// it sends one copy, and by half a second at least: what it sends then is a copy that somebody else would have sent a little later.
 const SAVED_SHARE_MIN: f64 = 0.03;
@@ -101,6 +105,15 @@ impl Handout {
                 *self.alone.entry(by).or_default() += 1;
             }
             Place::Out => {}
+        }
+    }
+
+    /// It asked for what it was assigned: from here on it has the time of a lease.
+    fn asked(&mut self, piece: PieceIdx, peer: PeerId, lease_until: Time) {
+        if let Place::With { peer: holder, lease_until: Some(until) } = &mut self.places[piece.at()]
+            && *holder == peer
+        {
+            *until = lease_until.max(*until);
         }
     }
 
@@ -173,16 +186,16 @@ impl Swarm {
                 peer,
                 Some(piece),
                 self.geometry.blocks_of(piece),
-                lease,
+                lease.max(PERMIT_LIFE),
                 Message::Assign { piece: piece.raw(), lease_ms: lease.as_ms() as u32 },
             );
         }
     }
 
-    /// Who is not known to answer is told the short time that its permit lasts.
+    /// Who is not known to answer has a short one to ask in, and a whole one once it did.
     fn lease(&self, peer: PeerId) -> Span {
         if self.neighbors.get(peer).is_some_and(|neighbor| !neighbor.answers) {
-            return PERMIT_LIFE;
+            return LEASE_ON_TRIAL;
         }
         let links = self.neighbors.len().max(1) as u64;
         Span(self.piece_time().0 * 4 * links.min(8)).max(LEASE_MIN)
@@ -194,17 +207,21 @@ impl Swarm {
         let handout = self.handout.as_ref()?;
         let try_one = self.neighbors.may_try_one(self.now, self.trial());
         let typical = self.typical_upload().unwrap_or(1.0);
+        let crowded = self.is_crowded();
         self.neighbors
             .iter()
             .filter(|neighbor| neighbor.credit > 0 && neighbor.told_held && !neighbor.held.is_full())
             .filter(|neighbor| neighbor.may_be_served())
+            .filter(|neighbor| !self.is_on_probation(neighbor))
             .filter(|neighbor| neighbor.answers || (try_one && neighbor.permits.is_empty()))
             .min_by(|a, b| {
                 let load = |neighbor: &super::neighbors::Neighbor| {
                     let rate = if neighbor.claimed_upload > 0 { neighbor.claimed_upload as f64 } else { typical };
                     f64::from(handout.alone(neighbor.peer) + 1) / rate
                 };
-                let is_behind = |neighbor: &super::neighbors::Neighbor| neighbor.is_slow || neighbor.behind_until > self.now;
+                let is_behind = |neighbor: &super::neighbors::Neighbor| {
+                    neighbor.is_slow || neighbor.behind_until > self.now || (crowded && !neighbor.takes)
+                };
                 is_behind(a).cmp(&is_behind(b)).then(load(a).total_cmp(&load(b))).then(a.permits.len().cmp(&b.permits.len()))
             })
             .map(|neighbor| neighbor.peer)
@@ -246,6 +263,13 @@ impl Swarm {
     pub(super) fn assignment_declined(&mut self, peer: PeerId, piece: PieceIdx) {
         if let Some(handout) = &mut self.handout {
             handout.give_back(piece, peer);
+        }
+    }
+
+    pub(super) fn assignment_asked(&mut self, peer: PeerId, piece: PieceIdx, assigned_at: Time) {
+        let until = assigned_at + self.lease(peer);
+        if let Some(handout) = &mut self.handout {
+            handout.asked(piece, peer, until);
         }
     }
 

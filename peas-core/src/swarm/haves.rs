@@ -161,6 +161,7 @@ impl Swarm {
             handout.progressed(self.now);
         }
         let (place, is_far) = (neighbor.place, neighbor.is_far);
+        self.newcomers.announced(neighbor);
         for piece in pieces {
             if neighbor.held.insert(piece) {
                 self.pieces.holder_came(piece, place);

@@ -17,6 +17,7 @@ mod knocks;
 mod limits;
 mod members;
 mod neighbors;
+mod newcomers;
 mod pieces;
 mod rates;
 mod regions;
@@ -36,6 +37,7 @@ use handout::Handout;
 use haves::Log;
 use members::Members;
 use neighbors::{Neighbor, Neighbors};
+use newcomers::Newcomers;
 use pieces::Pieces;
 use regions::Near;
 use std::collections::VecDeque;
@@ -130,6 +132,7 @@ pub struct Swarm {
     neighbors: Neighbors,
     uplink: Uplink,
     downlink: Downlink,
+    newcomers: Newcomers,
     handout: Option<Handout>,
     log: Log,
     members: Members,
@@ -172,6 +175,7 @@ impl Swarm {
             neighbors: Neighbors::default(),
             uplink: Uplink::new(),
             downlink: Downlink::new(),
+            newcomers: Newcomers::new(),
             handout,
             log: Log::default(),
             members: Members::new(),
@@ -206,6 +210,7 @@ impl Swarm {
             self.wake_at = None;
         }
         self.hand_out();
+        self.try_newcomers();
         self.grant();
         #[cfg(debug_assertions)]
         self.check();

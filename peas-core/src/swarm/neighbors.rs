@@ -71,6 +71,14 @@ pub(super) struct Neighbor {
     pub declines: u8,
     /// It uses what it is permitted: it asked for something lately, and has left no permit lying since.
     pub answers: bool,
+    /// It takes what it asks for, as far as we saw; `newcomers` settles this and the next three.
+    pub takes: bool,
+    /// It lets a permit lie, and has used none since.
+    pub lets_lie: bool,
+    /// Permits given behind a serve that it used.
+    pub answered: u8,
+    /// When something was last sent to it: handed to the system, that is.
+    pub served_at: Option<Time>,
     /// It has asked for something at all.
     pub has_asked: bool,
     /// Times in a row that it let its permits lapse.
@@ -133,6 +141,10 @@ impl Neighbor {
             backoff_until: Time::ZERO,
             declines: 0,
             answers: false,
+            takes: false,
+            lets_lie: false,
+            answered: 0,
+            served_at: None,
             has_asked: false,
             vain: 0,
             linked_at: now,
@@ -206,7 +218,7 @@ const ON_TRIAL_MAX: usize = 3;
 
 /// A permit that was left lying for 1 s costs a peer its place, and one with whom nothing was exchanged for 30 s has no claim to one either,
 /// as soon as somebody else wants it.
-const LEFT_LYING: Span = Span::s(1);
+pub(super) const LEFT_LYING: Span = Span::s(1);
 const IDLE_PLACE: Span = Span::s(30);
 
 /// All linked peers.

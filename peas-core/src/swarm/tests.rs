@@ -416,3 +416,85 @@ fn claims_of_uploads_without_end_are_not_summed_as_they_are() {
     let origin = &room.machines[&1];
     assert!(origin.neighbors.iter().all(|neighbor| neighbor.claimed_upload <= handout::CLAIM_MAX));
 }
+
+/// An origin whose uplink takes 2 ms for a block, one client that is under way, and sixty that come after 300 ms; of these each uses this many
+/// permits and is mute from then on. Blocks sent within three seconds to the one and to the sixty.
+fn sent_in_a_crowd(used_each: u32) -> (u32, u32) {
+    const CLIENT: u8 = 1;
+    let mut origin = machine(0, 1000, Role::Origin);
+    origin.handle(Time::ZERO, Input::Order(Order::UploadLimit { bytes_per_s: 8_192_000 }));
+    let (mut used, mut sent) = (BTreeMap::<PeerId, u32>::new(), BTreeMap::<PeerId, u32>::new());
+    let mut queue = VecDeque::new();
+    let mut announcing = VecDeque::new();
+    let mut next_req = 0;
+    for ms in 0..3000 {
+        let now = Time::ZERO + Span::ms(ms);
+        let mut inputs = Vec::new();
+        let newcomers = if ms == 0 { CLIENT..=CLIENT } else { 10..=if ms == 300 { 69 } else { 0 } };
+        for n in newcomers {
+            inputs.push(Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: hello(false) });
+            inputs.push(Input::Message { peer: peer(n), message: Message::Held { runs: vec![], need: 1000, queue_ms: 0 } });
+            inputs.push(Input::Message { peer: peer(n), message: Message::Credit { pieces: 8, upload_bytes_per_s: 0 } });
+        }
+        let sending = queue.front_mut().filter(|_| ms % 2 == 0);
+        sending.into_iter().for_each(|(.., left): &mut (PeerId, RequestId, BlockSpan, u16)| *left -= 1);
+        if queue.front().is_some_and(|&(.., left)| left == 0) {
+            let (to, req, span, _) = queue.pop_front().unwrap();
+            let piece = span.piece().raw();
+            *sent.entry(to).or_default() += u32::from(span.count());
+            let sent_bytes = u32::from(span.count()) * crate::unit::BLOCK_BYTES;
+            inputs.push(Input::ServeEnded { peer: to, req, sent_bytes, damaged: false });
+            inputs.push(Input::Message { peer: to, message: Message::Credit { pieces: 1, upload_bytes_per_s: 0 } });
+            announcing.push_back((ms + 100, to, piece));
+        }
+        while announcing.front().is_some_and(|&(at, ..)| at <= ms) {
+            let (_, to, piece) = announcing.pop_front().unwrap();
+            if to == peer(CLIENT) || used[&to] < used_each {
+                let message = Message::Have { runs: vec![(piece, 1)], need: 1000, queue_ms: 0 };
+                inputs.push(Input::Message { peer: to, message });
+            }
+        }
+        inputs.push(Input::Timeout);
+        for input in inputs {
+            origin.handle(now, input);
+            while let Some(output) = origin.poll() {
+                let (to, request) = match output {
+                    Output::Serve { req, to, span } => {
+                        queue.push_back((to, req, span, span.count()));
+                        continue;
+                    }
+                    Output::Send { peer: to, message: Message::Assign { piece, .. } } => (to, (piece, 4)),
+                    Output::Send { peer: to, message: Message::Grant { blocks, .. } } => (to, (next_req % 1000, blocks)),
+                    Output::Hangup { peer: gone, .. } => {
+                        queue.retain(|&(to, ..)| to != gone);
+                        continue;
+                    }
+                    _ => continue,
+                };
+                let used = used.entry(to).or_default();
+                if to != peer(CLIENT) && *used >= used_each {
+                    continue;
+                }
+                *used += 1;
+                next_req += 1;
+                let message = Message::Request { req: next_req.into(), piece: request.0, first: 0, count: request.1 };
+                origin.handle(now, Input::Message { peer: to, message });
+            }
+        }
+    }
+    let to_client = sent.remove(&peer(CLIENT)).unwrap_or(0);
+    (to_client, sent.values().sum())
+}
+
+/// A crowd that asked twice and did not read took an equal share for each of its members, and then held up everybody for as long as its
+/// permits were waited for: on real sockets 250 of them cost a swarm 24 s. The control is a crowd that goes on using what it is given.
+#[test]
+fn a_crowd_that_asks_and_does_not_read_stands_behind_who_does() {
+    let (client, crowd) = sent_in_a_crowd(2);
+    assert!(client >= 950 && crowd <= 160, "{client} blocks to the client, {crowd} to the crowd");
+    let (client, crowd) = sent_in_a_crowd(u32::MAX);
+    assert!(crowd > client && client + crowd > 1350, "{client} blocks to the client, {crowd} to those who work like it");
+    // And one that says nothing at all.
+    let (client, crowd) = sent_in_a_crowd(0);
+    assert!(client >= 1400 && crowd == 0, "{client} blocks to the client, {crowd} to the mute");
+}

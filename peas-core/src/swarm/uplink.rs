@@ -4,7 +4,7 @@
 //! what. Queues are kept short: whenever what is queued, and what of the grants will probably be used, falls below a few pieces (plus
 //! what the round trip hides), one neighbour is picked.
 
-use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, Permit, Serving};
+use super::neighbors::{DECLINES_USUAL, LEFT_LYING, PERMIT_LIFE, Permit, Serving};
 use super::rates::{Flow, Speed};
 use super::{Fault, Output, Swarm};
 use crate::unit::{BLOCK_BYTES, BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
@@ -204,22 +204,24 @@ impl Swarm {
         // A random walk over all slots without writing down a permutation: a random start and a step coprime to the count.
         let start = self.rng.below(count);
         let step = self.random_step(count);
-        let mut best: Option<((bool, i64), PeerId)> = None;
+        let mut best: Option<((bool, bool, i64), PeerId)> = None;
         let mut tried = 0;
         let try_one = self.neighbors.may_try_one(self.now, self.trial());
+        let crowded = self.is_crowded();
         for turn in 0..count {
             let neighbor = self.neighbors.at((start + turn * step) % count);
-            if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) {
+            if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) || self.is_on_probation(neighbor) {
                 continue;
             }
             // A region that has got all that we hold is granted only when nobody else can use it.
             let last = neighbor.is_far && !self.near.has_news_for_afar;
             let score = i64::from(neighbor.held.len()) - i64::from(neighbor.need.min(self.geometry.piece_count()))
                 + 2 * (neighbor.permits.len() + neighbor.serving.len()) as i64;
-            if best.is_none_or(|(least, _)| (last, score) < least) {
-                best = Some(((last, score), neighbor.peer));
+            let behind = crowded && !neighbor.takes;
+            if best.is_none_or(|(least, _)| (behind, last, score) < least) {
+                best = Some(((behind, last, score), neighbor.peer));
             }
-            tried += usize::from(!last);
+            tried += usize::from(!last && !behind);
             if tried == TRIED {
                 break;
             }
@@ -249,9 +251,10 @@ impl Swarm {
             Some(piece) => u64::from(self.geometry.len_of(piece)),
             None => u64::from(blocks) * u64::from(BLOCK_BYTES),
         };
+        let suspect = self.newcomers.are_suspect();
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         // Who is not known to answer is given leave on trial: it takes no room from others.
-        let (bytes, life) = match neighbor.answers {
+        let (bytes, life) = match neighbor.answers && (neighbor.takes || !suspect) {
             true if neighbor.is_slow || (neighbor.is_far && piece.is_none()) => (0, life),
             true => (bytes, life),
             false => (0, life.min(PERMIT_LIFE)),
@@ -271,8 +274,13 @@ impl Swarm {
         if !self.pieces.held().contains(span.piece()) {
             return self.refuse(peer, req, REFUSE_NOT_HELD);
         }
+        if permit.piece.is_some() {
+            self.assignment_asked(peer, span.piece(), permit.at);
+        }
+        let suspect = self.newcomers.are_suspect();
         let neighbor = self.neighbors.get_mut(peer).expect("its permit was just taken");
-        let bytes = if neighbor.is_slow { 0 } else { u64::from(self.geometry.len_of_span(span)) };
+        let aside = neighbor.is_slow || (suspect && !neighbor.takes);
+        let bytes = if aside { 0 } else { u64::from(self.geometry.len_of_span(span)) };
         if neighbor.serving.iter().any(|serving| serving.req == req) {
             return self.fault(peer, Fault::Protocol);
         }
@@ -292,6 +300,7 @@ impl Swarm {
         let permit = permits.remove(at)?;
         neighbor.note_round_trip(self.now.since(permit.at));
         (neighbor.answers, neighbor.has_asked, neighbor.vain, neighbor.declines) = (true, true, 0, 0);
+        self.newcomers.answered(neighbor, permit.at);
         self.uplink.permitted_bytes -= permit.bytes;
         Some(permit)
     }
@@ -343,6 +352,7 @@ impl Swarm {
         let Some(at) = neighbor.serving.iter().position(|serving| serving.req == req) else { return };
         let serving = neighbor.serving.swap_remove(at);
         neighbor.is_slow &= usual.is_none_or(|usual| self.now.since(serving.since) >= usual);
+        neighbor.served_at = Some(self.now);
         self.uplink.note_sent(self.now, serving.bytes, sent_bytes.into());
         self.count_copies(u64::from(sent_bytes));
         if damaged {
@@ -368,12 +378,13 @@ impl Swarm {
         }
     }
 
-    /// Far peers that take what they asked for too slowly to fill the uplink make room for others.
+    /// Far peers, and those on probation, that take what they asked for too slowly to fill the uplink make room for others.
     pub(super) fn set_slow_aside(&mut self) {
         let Some(usual) = self.usual_serve() else { return };
         let now = self.now;
         let mut aside_bytes = 0;
-        for neighbor in self.neighbors.iter_mut().filter(|neighbor| neighbor.is_far) {
+        let suspect = self.newcomers.are_suspect();
+        for neighbor in self.neighbors.iter_mut().filter(|neighbor| neighbor.is_far || (suspect && !neighbor.takes)) {
             if neighbor.serving.iter().any(|serving| now.since(serving.since) >= usual) {
                 neighbor.is_slow = true;
                 aside_bytes += neighbor.serving.iter_mut().map(|serving| std::mem::take(&mut serving.bytes)).sum::<u64>();
@@ -392,12 +403,16 @@ impl Swarm {
     pub(super) fn lapse_permits(&mut self) {
         let now = self.now;
         let stale_after = Span(self.uplink.round_trip().0 * 4).max(STALE_MIN);
+        let suspect = self.newcomers.are_suspect();
         let (mut lapsed, mut mute, mut stale_bytes) = (Vec::new(), Vec::new(), 0);
         for neighbor in self.neighbors.iter_mut() {
             let (peer, kept) = (neighbor.peer, neighbor.permits.len());
             for permit in neighbor.permits.iter_mut().filter(|permit| permit.bytes > 0 && now.since(permit.at) >= stale_after) {
                 stale_bytes += std::mem::take(&mut permit.bytes);
                 neighbor.answers &= neighbor.is_far;
+            }
+            if !neighbor.is_far && neighbor.permits.iter().any(|permit| now.since(permit.at) >= stale_after) {
+                self.newcomers.unanswered(neighbor);
             }
             neighbor.permits.retain(|permit| {
                 let late = permit.until <= now;
@@ -411,8 +426,9 @@ impl Swarm {
                 neighbor.vain += u8::from(neighbor.backoff_until <= now);
                 neighbor.backoff_until = now + PERMIT_LIFE;
             }
+            let lets_lie = suspect && !neighbor.takes && neighbor.permits.front().is_some_and(|permit| now.since(permit.at) >= LEFT_LYING);
             let owes_word = !neighbor.told_held && now.since(neighbor.linked_at) >= FIRST_WORD_MAX;
-            if owes_word || neighbor.vain > u8::from(neighbor.has_asked) {
+            if owes_word || lets_lie || neighbor.vain > u8::from(neighbor.has_asked) {
                 mute.push(peer);
             }
         }
