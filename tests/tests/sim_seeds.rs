@@ -1,12 +1,12 @@
 //! Whole swarms in virtual time: fixed seeds with faults, repeatability, the quality of a small flash crowd, and for every check a
 //! planted bug that it must catch.
 
-use peas_core::swarm::{Fault, Input, Output, Setup, Snapshot, Swarm};
+use peas_core::swarm::{Fault, Input, Notice, Output, Setup, Snapshot, Swarm};
 use peas_core::unit::{BlockSpan, PieceSet, Time};
 use peas_core::wire::Message;
 use peas_tests::sim::naive::Naive;
 use peas_tests::sim::workload::{Conduct, Plan, Trunk, mbit};
-use peas_tests::sim::{Machine, Outcome, World, faults};
+use peas_tests::sim::{Machine, Outcome, World, faults, origin_death};
 use std::collections::VecDeque;
 
 fn run<M: Machine>(plan: Plan) -> Outcome {
@@ -70,6 +70,21 @@ fn all_become_whole_when_the_origin_dies_after_one_copy() {
     plan.origin_dies_at_copies = Some(1.2);
     let outcome = run::<Swarm>(plan);
     assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{:?}", outcome.violations);
+}
+
+/// The origin dies at each tenth of a distribution (`peas-sim origin-dies` is the long form: each hundredth, of 20 swarms). What its clients
+/// hold together reaches all of them; what they do not is told of, and comes when the origin is back.
+#[test]
+fn the_origin_may_die_at_any_moment() {
+    let (mut whole, mut holes) = (0, 0);
+    for seed in 1..=3 {
+        let clean_s = origin_death::clean_s::<Swarm>(seed).unwrap();
+        for percent in (10..=100).step_by(10) {
+            let case = origin_death::die::<Swarm>(seed, clean_s, percent).unwrap();
+            *if case.hole > 0 { &mut holes } else { &mut whole } += 1;
+        }
+    }
+    assert!(whole >= 5 && holes >= 5, "{whole} swarms without a hole and {holes} with one: not much of a test");
 }
 
 #[test]
@@ -259,6 +274,38 @@ impl Between for Forgets {
         }
         into.push_back(output);
     }
+}
+
+/// Says nothing of pieces that nobody holds.
+#[derive(Default)]
+struct HidesHoles;
+impl Between for HidesHoles {
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        if !matches!(output, Output::Notice(Notice::Unavailable { .. })) {
+            into.push_back(output);
+        }
+    }
+}
+
+/// Does not look for an origin that it has lost.
+#[derive(Default)]
+struct GivesUp(bool);
+impl Between for GivesUp {
+    fn twist(&mut self, output: Output, into: &mut VecDeque<Output>) {
+        self.0 |= matches!(output, Output::Notice(Notice::OriginLost));
+        if !(self.0 && matches!(output, Output::Dial { .. })) {
+            into.push_back(output);
+        }
+    }
+}
+
+#[test]
+fn controls_of_dying_origins_are_caught() {
+    let clean_s = origin_death::clean_s::<Swarm>(1).unwrap();
+    let hidden = origin_death::die::<Through<HidesHoles>>(1, clean_s, 10).unwrap_err();
+    assert!(hidden.contains("pieces are nowhere"), "{hidden}");
+    let lost = origin_death::die::<Through<GivesUp>>(1, clean_s, 10).unwrap_err();
+    assert!(lost.contains("whole"), "{lost}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use peas_core::swarm::Swarm;
 use peas_tests::sim::naive::Naive;
 use peas_tests::sim::workload::{Conduct, Plan, Trunk, mbit};
-use peas_tests::sim::{Outcome, World, faults, plot, report};
+use peas_tests::sim::{Machine, Outcome, World, faults, origin_death, plot, report};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -40,6 +40,18 @@ enum Command {
         /// How many.
         #[arg(long, default_value_t = 200)]
         count: u64,
+    },
+    /// Swarms whose origin dies at each hundredth of what they take.
+    OriginDies {
+        /// First seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many, each a swarm of its own.
+        #[arg(long, default_value_t = 20)]
+        count: u64,
+        /// Per cent between two deaths.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+        step: u32,
     },
     /// One swarm with faults, in full.
     Replay {
@@ -178,6 +190,10 @@ fn main() -> ExitCode {
         Command::Run(args) => one(cli.machine, args.plan(), args.verbose),
         Command::Replay { seed, trace } => one(cli.machine, Plan { trace, ..faults::draw(seed) }, true),
         Command::Seeds { from, count } => seeds(cli.machine, from, count),
+        Command::OriginDies { from, count, step } => match cli.machine {
+            Kind::Swarm => origin_dies::<Swarm>(from, count, step),
+            Kind::Naive => origin_dies::<Naive>(from, count, step),
+        },
         Command::Report(args) => table(cli.machine, &args),
         Command::Redraw { dir } => told(redraw(&dir)),
     }
@@ -225,6 +241,39 @@ fn seeds(machine: Kind, from: u64, count: u64) -> ExitCode {
         "{count} seeds, {failed} with broken promises; {inputs} inputs, {:.1} virtual hours in {real_s:.1} s ({:.0} inputs/s)",
         virtual_s / 3600.0,
         inputs as f64 / real_s
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn origin_dies<M: Machine>(from: u64, count: u64, step: u32) -> ExitCode {
+    let (mut swarms, mut holes, mut failed, mut inputs) = (0, 0, 0, 0);
+    let (mut told_s, mut whole_s): (f64, f64) = (0.0, 0.0);
+    let began = Instant::now();
+    for seed in from..from.saturating_add(count) {
+        let deaths = (step..=100).step_by(step as usize);
+        let cases: Vec<_> = match origin_death::clean_s::<M>(seed) {
+            Ok(clean_s) => deaths.map(|percent| origin_death::die::<M>(seed, clean_s, percent)).collect(),
+            Err(what) => vec![Err(what)],
+        };
+        for case in cases {
+            swarms += 1;
+            match case {
+                Ok(case) => {
+                    holes += u32::from(case.hole > 0);
+                    (told_s, inputs) = (told_s.max(case.told_s), inputs + case.inputs);
+                    whole_s = whole_s.max(case.whole_s);
+                }
+                Err(what) => {
+                    failed += 1;
+                    println!("{what}");
+                }
+            }
+        }
+    }
+    println!(
+        "{swarms} swarms, {failed} with broken promises; {holes} with a hole, told of after {told_s:.1} s at most; the last whole {whole_s:.1} s \
+         after the death or the return at most; {inputs} inputs in {:.1} s",
+        began.elapsed().as_secs_f64()
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,6 +4,7 @@ use super::Machine;
 use super::event::{Event, HalfRef, Ns, Purpose};
 use super::link::{Fetch, Serve};
 use super::node::{NONE, addr_of, node_at};
+use super::stats::Unavailable;
 use super::workload::Conduct;
 use super::world::World;
 use peas_core::swarm::{FetchEnd, Input, Notice, Output};
@@ -50,6 +51,10 @@ impl<M: Machine> World<M> {
                 if !self.node(node).disk.journal.is_full() {
                     self.violate(node, "says it is whole and is not".to_owned());
                 }
+            }
+            Output::Notice(Notice::Unavailable { missing_pieces }) => {
+                let at_s = self.queue.now() as f64 / 1e9;
+                self.unavailable.push(Unavailable { at_s, node, pieces: missing_pieces });
             }
             Output::Notice(_) => {}
         }

@@ -13,6 +13,7 @@ mod life;
 mod link;
 pub mod naive;
 mod node;
+pub mod origin_death;
 pub mod plot;
 pub mod report;
 mod stats;
@@ -21,7 +22,7 @@ pub mod workload;
 pub mod world;
 
 pub use checks::Violation;
-pub use stats::{Outcome, Sample};
+pub use stats::{Outcome, Sample, Unavailable};
 pub use workload::{Conduct, PeerPlan, Plan, Trunk};
 pub use world::World;
 

@@ -78,6 +78,17 @@ pub struct Messages {
     pub members: u64,
 }
 
+/// A node said how many of the pieces that it lacks nobody linked holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unavailable {
+    /// When, seconds.
+    pub at_s: f64,
+    /// Who.
+    pub node: u32,
+    /// How many.
+    pub pieces: u32,
+}
+
 /// How a run went.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -89,6 +100,10 @@ pub struct Outcome {
     pub short: u32,
     /// Fluid lower bound, seconds.
     pub bound_s: f64,
+    /// Pieces of the content.
+    pub pieces: u32,
+    /// What clients said of pieces that nobody near them holds, in order.
+    pub unavailable: Vec<Unavailable>,
     /// Copies that the origin sent.
     pub origin_copies: f64,
     /// Second at which the last piece was first committed by a client.

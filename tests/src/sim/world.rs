@@ -6,9 +6,10 @@
 use super::checks::Checks;
 use super::disk::Disk;
 use super::event::{Event, HalfRef, MS, Ns, Queue, ns};
+use super::faults::What;
 use super::link::Links;
 use super::node::{NONE, Nic, Node, mix, node_of, peer_of};
-use super::stats::{Messages, Outcome, Sample, Uplinks};
+use super::stats::{Messages, Outcome, Sample, Unavailable, Uplinks};
 use super::workload::{Conduct, Plan};
 use super::{Machine, bound};
 use peas_core::swarm::{Committed, FetchEnd, Input, Swarm};
@@ -42,6 +43,7 @@ pub struct World<M = Swarm> {
     pub(super) commits: u64,
     pub(super) serves_max: u32,
     pub(super) samples: Vec<Sample>,
+    pub(super) unavailable: Vec<Unavailable>,
     pub(super) sample_every: Ns,
     pub(super) healed: bool,
     pub(super) bound_s: f64,
@@ -73,8 +75,9 @@ impl<M: Machine> World<M> {
             commits: 0,
             serves_max: 0,
             samples: Vec::new(),
+            unavailable: Vec::new(),
             sample_every: ns((bound_s / 500.0).max(0.02)).max(10 * MS),
-            healed: plan.faults.is_empty(),
+            healed: plan.faults.iter().all(|fault| fault.what != What::Heal),
             bound_s,
             plan,
         };
@@ -293,6 +296,8 @@ impl<M: Machine> World<M> {
             durations_s,
             short: self.short,
             bound_s: self.bound_s,
+            pieces: self.geometry.piece_count(),
+            unavailable: self.unavailable,
             origin_copies: self.nodes[0].nic.payload_bytes as f64 / total.max(1.0),
             spread_s: self.spread_at.map(|at| at as f64 / 1e9),
             handed_out_s: self.handed_out_at.map(|at| at as f64 / 1e9),
