@@ -164,7 +164,11 @@ pub fn machine(data: &[u8]) -> bool {
                 let round_trip = (op & 64 != 0).then(|| Span::ms(u64::from(who) * 4));
                 Input::LinkUp { peer: peer(who), addr, dialed: op & 128 != 0, round_trip, hello }
             }
-            2 => Input::LinkDown { peer: peer(who) },
+            2 => {
+                fetches.retain(|_, (from, _)| *from != peer(who));
+                serves.retain(|_, (to, _)| *to != peer(who));
+                Input::LinkDown { peer: peer(who) }
+            }
             3 => Input::DialFailed { addr },
             4 => Input::Probed { addr, peer: peer(who) },
             5 => Input::Candidates(vec![Candidate { addr, peer: Some(peer(who)), via: Via::Owners }]),
