@@ -209,6 +209,32 @@ fn who_may_only_receive_is_not_received_from() {
     }
 }
 
+/// A certificate that ends while its link stands takes the link with it, and what its peer had not got by then it does not get. The
+/// control is the client beside it, whose certificate goes on.
+#[test]
+fn a_link_ends_when_its_certificate_does() {
+    let made = single_file_in_pieces(8 << 20, 256 << 10);
+    let pea = with_access(&made, Access::Members { authority: public(AUTHORITY).0 });
+    let (server, dest) = (engine_as(1), tempfile::tempdir().unwrap());
+    let seeding = seed(&server, &pea, &made, member(1, Roles::ALL));
+    // Enough for a few pieces until the end of the one, and for the rest afterwards.
+    server.set_limits(500_000, 0);
+    // Certificates count for five minutes beyond their end, for the sake of clocks that differ.
+    let ends_unix_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 300 + 5;
+    let credentials = Credentials { certificate: Some(certificate(2, Roles::FETCH, ends_unix_s, AUTHORITY)), ..Default::default() };
+    let (first, second) = (engine_as(2), engine_as(3));
+    let of_first = install(&first, &pea, &dest.path().join("first"), &server, credentials).unwrap();
+    let of_second = install(&second, &pea, &dest.path().join("second"), &server, member(3, Roles::FETCH)).unwrap();
+    until(|| seeding.progress().peers == 2 && of_first.progress().pieces_done > 0);
+    until(|| seeding.progress().peers == 1);
+    server.set_limits(0, 0);
+    wait(&of_second);
+    made.assert_same(&dest.path().join("second"));
+    let done = of_first.progress();
+    assert!(done.pieces_done < done.pieces_total, "it got everything: {}", of_first.stats_json());
+    assert_eq!((seeding.progress().peers, done.peers), (1, 0));
+}
+
 /// Both ends of a link of this transport, and their bindings.
 async fn bindings<T: Transport>(host: &T, guest: &T) -> [[u8; 32]; 2] {
     let dialling = guest.dial(host.listen_addr().unwrap(), None, SECONDS);

@@ -8,7 +8,7 @@ use peas_core::config::{InstallOptions, SeedPolicy};
 use peas_core::manifest::{Builder, EntryKind, FileEntry};
 use peas_core::storage::{Storage, StorageOptions};
 use peas_core::unit::Geometry;
-use peas_core::{Event, PauseReason};
+use peas_core::{Error, Event, PauseReason};
 use std::path::Path;
 use std::process::Command;
 
@@ -69,6 +69,53 @@ fn a_full_disk_is_waited_for() {
     }
     assert_eq!(after, [Event::Resumed, Event::Installed]);
     assert!(session.progress().bytes_done >= done);
+}
+
+/// Everything has come, and the last step fails: the name is busy, because something is mounted there. The session says so, and goes on when it no
+/// longer is.
+#[test]
+fn a_publish_that_the_system_refuses_is_tried_again() {
+    if elsewhere("a_publish_that_the_system_refuses_is_tried_again", "48m") {
+        return;
+    }
+    let place = std::env::var(PLACE).unwrap();
+    let out = Path::new(&place).join("out");
+    let made = single_file(2 << 20);
+    let (seed_engine, _seed) = origin(&made);
+    std::fs::write(&out, "before").unwrap();
+    let run = |words: &[&str]| assert!(Command::new(words[0]).args(&words[1..]).arg(&out).status().unwrap().success(), "{words:?}");
+    run(&["mount", "--bind", out.to_str().unwrap()]);
+    let receiver = engine();
+    let options = InstallOptions { peers: vec![seed_engine.listen_addr().unwrap()], seed: SeedPolicy::Forever, ..Default::default() };
+    let session = receiver.install(made.pea.clone(), &out, options).unwrap();
+    let mut events = Vec::new();
+    while !events.contains(&Event::Paused(PauseReason::DiskError)) {
+        events.push(session.next_event_timeout(common::PATIENCE).unwrap_or_else(|| panic!("{events:?} {}", session.stats_json())));
+    }
+    assert!(!events.contains(&Event::Installed), "{events:?}");
+    until(|| session.progress().bytes_done == session.progress().bytes_total);
+    run(&["umount"]);
+    assert_eq!(std::fs::read(&out).unwrap(), b"before", "the control: what was there is there still");
+    wait(&session);
+    made.assert_same(&out);
+}
+
+/// Somebody made a folder where the file belongs: that is theirs, so the session ends and says what is in the way.
+#[test]
+fn a_publish_with_something_else_in_the_way_ends_the_session() {
+    let (place, made) = (tempfile::tempdir().unwrap(), single_file(4 << 20));
+    let (seed_engine, _seed) = origin(&made);
+    let (receiver, out) = (engine(), place.path().join("out"));
+    receiver.set_limits(0, 1 << 20);
+    let options = InstallOptions { peers: vec![seed_engine.listen_addr().unwrap()], seed: SeedPolicy::Forever, ..Default::default() };
+    let session = receiver.install(made.pea.clone(), &out, options).unwrap();
+    until(|| session.progress().bytes_done > 0);
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("theirs"), "kept").unwrap();
+    receiver.set_limits(0, 0);
+    let end = session.wait_installed_timeout(common::PATIENCE);
+    assert!(matches!(&end, Some(Err(Error::Content { what, .. })) if what.contains("in the way")), "{end:?}");
+    assert_eq!(std::fs::read(out.join("theirs")).unwrap(), b"kept");
 }
 
 /// A content of 2 TiB less a piece, which nobody has to have: made of hashes alone.

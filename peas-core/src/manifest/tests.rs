@@ -425,3 +425,19 @@ proptest! {
         let _ = OwnerHint::sign(record(1), PeaId([0; 32]), &SECRETS[2]);
     }
 }
+
+/// The longest paths, of which no two share more than their number: within the bounds of each path and of all together, and above that of the list
+/// that they make.
+#[test]
+fn a_list_of_paths_above_64_mib_is_not_made() {
+    let rest = ["a".repeat(249), "b".repeat(255), "c".repeat(255), "d".repeat(255)].join("/");
+    let tree = |count: usize| {
+        let dir = |number: usize| other(&format!("{number:05}{}", &rest), EntryKind::Directory);
+        builder((0..count).map(dir).chain([file("z", b"content")]).collect()).build(&[])
+    };
+    match tree(66_000) {
+        Err(ManifestError::TreeTooLarge { bytes, limit }) => assert!(bytes > limit && limit == 64 << 20, "{bytes}, {limit}"),
+        other => panic!("{:?}", other.map(|pea| pea.len())),
+    }
+    assert!(tree(100).is_ok(), "the control: such paths may be");
+}

@@ -94,3 +94,46 @@ impl Swarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u32) -> PeerId {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&number.to_le_bytes());
+        PeerId(key)
+    }
+
+    /// Keys and addresses without end: the table stays as large as it may be, and what goes is the ban that would have ended first.
+    #[test]
+    fn a_full_table_of_bans_forgets_the_one_that_ends_first() {
+        let mut faults = Faults::default();
+        let addr = |number: u32| IpAddr::from((0x0901_0000 + number).to_be_bytes());
+        // The first liar is banned twice: its ban lasts longer than those that follow.
+        faults.ban(key(0), addr(0), Time::ZERO);
+        faults.ban(key(0), addr(0), Time::ZERO);
+        let most = BANS_MAX as u32 + 100;
+        for number in 1..most {
+            faults.ban(key(number), addr(number), Time::ZERO + Span::ms(number.into()));
+        }
+        let now = Time::ZERO + Span::s(60);
+        assert_eq!((faults.peers.len(), faults.addresses.len()), (BANS_MAX, BANS_MAX));
+        assert!(faults.is_banned(key(0), addr(0), now) && faults.is_banned(key(most - 1), addr(most - 1), now));
+        assert!(!faults.is_banned(key(1), addr(1), now), "the control: it was banned, and is forgotten");
+    }
+
+    /// Three keys of one address are one too many, whoever comes from there; but on one machine all come from one.
+    #[test]
+    fn an_address_of_many_liars_is_banned() {
+        let mut faults = Faults::default();
+        let (theirs, ours) = (IpAddr::from([9, 1, 1, 1]), IpAddr::from([127, 0, 0, 1]));
+        for number in 0..KEYS_PER_ADDRESS {
+            assert!(!faults.is_banned(key(99), theirs, Time::ZERO));
+            faults.ban(key(number), theirs, Time::ZERO);
+            faults.ban(key(number), ours, Time::ZERO);
+        }
+        assert!(faults.is_banned(key(99), theirs, Time::ZERO));
+        assert!(!faults.is_banned(key(99), ours, Time::ZERO));
+    }
+}
