@@ -9,6 +9,7 @@ use common::{Made, until};
 use peas_core::config::CreateOptions;
 use peas_core::session;
 use peas_core::transport::{Identity, Incoming, LinkError, LinkReader, LinkWriter, TcpOptions, TcpTransport};
+use peas_core::unit::BLOCK_BYTES;
 use peas_core::wire::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,7 @@ fn peer_count() -> usize {
 
 const PIECES: u32 = 16_384;
 const PIECE_BYTES: u32 = 64 << 10;
+const BLOCKS: u32 = PIECE_BYTES / BLOCK_BYTES;
 
 /// P9: 64 MiB, all data in flight included; for each peer 64 KiB and a bit per piece; 48 bytes per piece.
 fn bound_kib(peers: usize) -> u64 {
@@ -45,25 +47,30 @@ async fn peer(made: Arc<Made>, node: std::net::SocketAddr, at: usize, served: Ar
     link.writer.message(&Message::Held { runs: mine, need: PIECES - 4000, queue_ms: 0 }).await?;
     link.writer.message(&Message::Credit { pieces: 1, upload_bytes_per_s: 1 << 20 }).await?;
     link.writer.flush().await?;
-    let mut received = 0;
-    let mut asked = false;
+    let mut lacking_bytes = None;
     loop {
-        let (piece, is_assigned) = match link.reader.next().await? {
+        let (piece, blocks, is_assigned) = match link.reader.next().await? {
             Incoming::Payload { len, .. } => {
                 link.reader.skip().await?;
-                received += len;
-                if received == PIECE_BYTES {
+                let lacking = lacking_bytes.as_mut().expect("nothing comes that was not asked for");
+                *lacking -= len;
+                if *lacking == 0 {
                     served.fetch_add(1, Ordering::Relaxed);
                 }
                 continue;
             }
-            Incoming::Message(Message::Assign { piece, .. }) => (piece, true),
-            Incoming::Message(Message::Grant { .. }) => ((at as u32 * 4 + 1 + at as u32 % 4) % PIECES, false),
+            Incoming::Message(Message::Assign { piece, .. }) => (piece, BLOCKS, true),
+            Incoming::Message(Message::Grant { blocks, .. }) => {
+                ((at as u32 * 4 + 1 + at as u32 % 4) % PIECES, BLOCKS.min(blocks.into()), false)
+            }
             _ => continue,
         };
-        let answer = match std::mem::replace(&mut asked, true) {
-            false => Message::Request { req: 1, piece, first: 0, count: 4 },
-            true => Message::Decline { piece: is_assigned.then_some(piece) },
+        let answer = match lacking_bytes.replace(blocks * BLOCK_BYTES) {
+            None => Message::Request { req: 1, piece, first: 0, count: blocks as u16 },
+            Some(lacking) => {
+                lacking_bytes = Some(lacking);
+                Message::Decline { piece: is_assigned.then_some(piece) }
+            }
         };
         link.writer.message(&answer).await?;
         link.writer.flush().await?;

@@ -218,7 +218,7 @@ const ON_TRIAL_MAX: usize = 3;
 
 /// A permit that was left lying for 1 s costs a peer its place, and one with whom nothing was exchanged for 30 s has no claim to one either,
 /// as soon as somebody else wants it.
-pub(super) const LEFT_LYING: Span = Span::s(1);
+const LEFT_LYING: Span = Span::s(1);
 const IDLE_PLACE: Span = Span::s(30);
 
 /// All linked peers.

@@ -56,7 +56,7 @@ impl Newcomers {
         }
     }
 
-    /// A neighbour used a permit. If it was told of that behind a serve, it has read the serve.
+    /// A neighbour used a permit or declined it. If it was told of that behind a serve, it has read the serve.
     pub fn answered(&mut self, neighbor: &mut Neighbor, told_at: Time) {
         neighbor.lets_lie = false;
         neighbor.answered += u8::from(!neighbor.takes && neighbor.served_at.is_some_and(|served_at| served_at <= told_at));

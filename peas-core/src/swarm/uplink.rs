@@ -4,7 +4,7 @@
 //! what. Queues are kept short: whenever what is queued, and what of the grants will probably be used, falls below a few pieces (plus
 //! what the round trip hides), one neighbour is picked.
 
-use super::neighbors::{DECLINES_USUAL, LEFT_LYING, PERMIT_LIFE, Permit, Serving};
+use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, Permit, Serving};
 use super::rates::{Flow, Speed};
 use super::{Fault, Output, Swarm};
 use crate::unit::{BLOCK_BYTES, BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
@@ -66,6 +66,9 @@ const TRIAL: Span = Span::ms(250);
 
 /// Longest time without a grant to a peer that declines.
 const REST_MAX: Span = Span::s(5);
+
+/// Who is on probation and says nothing for this long goes. 2 s: a busy host needs one now and then, and with 4 s a crowd costs three times as much.
+const SILENT_MAX: Span = Span::s(2);
 
 /// 10 s from the hello until a peer must have said what it holds.
 const FIRST_WORD_MAX: Span = Span::s(10);
@@ -327,8 +330,9 @@ impl Swarm {
             return;
         };
         let permit = neighbor.permits.remove(at).expect("the position was just found");
-        // A decline costs nothing, so it proves nothing; but it is a word.
+        // A decline costs nothing, so it proves little; but it is a word.
         neighbor.vain = 0;
+        self.newcomers.answered(neighbor, permit.at);
         self.uplink.permitted_bytes -= permit.bytes;
         neighbor.note_round_trip(self.now.since(permit.at));
         self.uplink.note_grant(&permit, self.now, false);
@@ -426,7 +430,7 @@ impl Swarm {
                 neighbor.vain += u8::from(neighbor.backoff_until <= now);
                 neighbor.backoff_until = now + PERMIT_LIFE;
             }
-            let lets_lie = suspect && !neighbor.takes && neighbor.permits.front().is_some_and(|permit| now.since(permit.at) >= LEFT_LYING);
+            let lets_lie = suspect && !neighbor.takes && neighbor.permits.front().is_some_and(|permit| now.since(permit.at) >= SILENT_MAX);
             let owes_word = !neighbor.told_held && now.since(neighbor.linked_at) >= FIRST_WORD_MAX;
             if owes_word || lets_lie || neighbor.vain > u8::from(neighbor.has_asked) {
                 mute.push(peer);
