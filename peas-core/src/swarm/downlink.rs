@@ -6,7 +6,7 @@
 use super::neighbors::Neighbor;
 use super::rates::Flow;
 use super::{Committed, Fault, FetchEnd, Output, Swarm};
-use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
+use crate::unit::{BlockSpan, PeerId, PieceIdx, RequestId, Run, Span, Time};
 use crate::wire::{Message, REFUSE_NOT_HELD};
 use std::collections::BTreeMap;
 
@@ -183,7 +183,7 @@ impl Swarm {
             && (!neighbor.is_far || self.has_room_from_afar())
     }
 
-    /// From afar, one piece and what twice the distance hides are on their way at any time: a thin link that many share
+    /// From afar, two pieces, or one and what twice the distance hides, are on their way at any time: a thin link that many share
     /// would be full for minutes of what they asked for, and nothing of it whole.
     fn has_room_from_afar(&self) -> bool {
         let (mut outstanding_bytes, mut distance) = (0, Span(u64::MAX));
@@ -192,7 +192,8 @@ impl Swarm {
             let fetches = neighbor.fetches.iter().filter_map(|req| self.downlink.fetches.get(req)).filter(|fetch| !fetch.received);
             outstanding_bytes += fetches.map(|fetch| u64::from(fetch.bytes)).sum::<u64>();
         }
-        outstanding_bytes as f64 <= 2.0 * self.downlink.flow_from_afar.rate(self.now) * distance.as_s()
+        let hidden_bytes = 2.0 * self.downlink.flow_from_afar.rate(self.now) * distance.as_s();
+        outstanding_bytes as f64 <= hidden_bytes.max(self.geometry.piece_bytes().into())
     }
 
     /// Bytes that may be outstanding.
@@ -216,7 +217,10 @@ impl Swarm {
         let sender = self.neighbors.get(peer)?;
         let span = match sender.is_far {
             false => self.pieces.choose(&sender.held, blocks),
-            true => self.pieces.choose_from_afar(&sender.held, blocks, |piece| self.may_come_from_afar(piece)),
+            true => {
+                let much_faster = self.is_much_faster_than_near(sender);
+                self.pieces.choose_from_afar(&sender.held, blocks, |piece| self.may_come_from_afar(piece, much_faster))
+            }
         };
         span.or_else(|| self.steal(peer, blocks))
     }
@@ -225,6 +229,7 @@ impl Swarm {
     fn steal(&mut self, peer: PeerId, blocks: u16) -> Option<BlockSpan> {
         let usual = self.usual_bytes_per_s();
         let thief = self.neighbors.get(peer)?;
+        let much_faster = thief.is_far && self.is_much_faster_than_near(thief);
         let thief_rate = thief.speed.known().unwrap_or(usual);
         let in_tail = self.pieces.need() == 0;
         let now = self.now;
@@ -235,7 +240,7 @@ impl Swarm {
             .fetches
             .iter()
             .filter(|(_, fetch)| fetch.from != peer && !fetch.received && thief.held.contains(fetch.span.piece()))
-            .filter(|(_, fetch)| !thief.is_far || self.may_come_from_afar(fetch.span.piece()))
+            .filter(|(_, fetch)| !thief.is_far || self.may_come_from_afar(fetch.span.piece(), much_faster))
             .filter_map(|(&req, fetch)| {
                 let rate = self.neighbors.get(fetch.from).and_then(|neighbor| neighbor.speed.known()).unwrap_or(usual);
                 let theirs_s = fetch.remaining_s(now, rate);
@@ -294,6 +299,16 @@ impl Swarm {
                 self.give_credit(fetch.from);
             }
         }
+    }
+
+    /// What somebody near has got now need not come from afar, unless half of it is here.
+    pub(super) fn cancel_from_afar(&mut self, runs: &[Run]) {
+        let has_come = |piece: PieceIdx| runs.iter().any(|&(first, count)| (first..first + count).contains(&piece.raw()));
+        let fetches = self.downlink.fetches.iter();
+        let in_vain = fetches.filter(|(_, fetch)| has_come(fetch.span.piece()) && !fetch.assigned && fetch.arrived < fetch.bytes / 2);
+        let from_afar = in_vain.filter(|(_, fetch)| self.neighbors.get(fetch.from).is_some_and(|neighbor| neighbor.is_far));
+        let reqs: Vec<RequestId> = from_afar.map(|(&req, _)| req).collect();
+        reqs.into_iter().for_each(|req| self.cancel(req));
     }
 
     pub(super) fn on_arrived(&mut self, req: RequestId, bytes: u32) {

@@ -1,5 +1,6 @@
 //! Announcements: what we hold, in batches, to those who do not hold it.
 
+use super::neighbors::Place;
 use super::{Fault, Swarm};
 use crate::unit::{PeerId, PieceIdx, PieceSet, Run, Span, Time, pieces_of_runs};
 use crate::wire::Message;
@@ -164,6 +165,9 @@ impl Swarm {
         self.newcomers.announced(neighbor);
         for piece in pieces {
             if neighbor.held.insert(piece) {
+                if place == Place::Near && !self.pieces.is_near(piece) {
+                    self.near.fresh_at = self.now;
+                }
                 self.pieces.holder_came(piece, place);
                 if self.pieces.held().contains(piece) {
                     neighbor.lacks -= 1;
@@ -175,6 +179,8 @@ impl Swarm {
         }
         if is_far {
             self.use_kept_grants();
+        } else if place == Place::Near {
+            self.cancel_from_afar(runs);
         }
     }
 

@@ -116,6 +116,14 @@ impl Members {
         self.table.len()
     }
 
+    /// Live members that say they are in this region, and are not whole.
+    pub fn in_region(&self, region: u32, now: Time) -> impl Iterator<Item = PeerId> + '_ {
+        let fits = move |member: &Member| {
+            region != 0 && member.record.region == region && member.record.held_permille < 1000 && member.is_alive(now)
+        };
+        self.table.iter().filter(move |(_, member)| fits(member)).map(|(&peer, _)| peer)
+    }
+
     fn take_allowance(&mut self, now: Time) -> bool {
         self.allowance = (self.allowance + now.since(self.allowance_at).as_s() * DIALS_PER_S).min(DIAL_BURST);
         self.allowance_at = now;

@@ -135,9 +135,9 @@ impl Pieces {
         self.held.iter().any(|piece| !self.is_afar(piece))
     }
 
-    /// Missing pieces that somebody has got.
-    pub fn offered(&self) -> impl Iterator<Item = PieceIdx> + '_ {
-        self.geometry.pieces().filter(|&piece| !self.held.contains(piece) && (self.is_near(piece) || self.is_afar(piece)))
+    /// Missing pieces that somebody afar has got, and nobody near.
+    pub fn offered_from_afar(&self) -> impl Iterator<Item = PieceIdx> + '_ {
+        self.geometry.pieces().filter(|&piece| !self.held.contains(piece) && self.is_afar(piece) && !self.is_near(piece))
     }
 
     /// Missing pieces that no neighbour holds.

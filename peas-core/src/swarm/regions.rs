@@ -1,9 +1,9 @@
 //! Near and far: what is brought over a thin link, and by whom.
 //!
 //! Between two regions there may be a link that cannot carry every piece many times. So a piece that nobody near holds is fetched from afar
-//! by one of us only, the first for it by rendezvous hashing; the others have it from near. What has been waited for too long may come
-//! from anywhere: a neighbour that is first for it may be slow, or those near may have little to give. Where there are no regions,
-//! or nobody near, nothing of this applies.
+//! by one of us only, the first for it by rendezvous hashing; the others have it from near. While nothing new comes to the region, a few
+//! more may fetch it: the first for it may be slow. What somebody near holds comes from afar only if those afar are much faster than those
+//! near. Where there are no regions, or nobody near, nothing of this applies.
 
 use super::Swarm;
 use super::neighbors::{Neighbor, Place};
@@ -14,9 +14,17 @@ use crate::unit::{Geometry, PeerId, PieceIdx, PieceSet, Span, Time};
 const FAR_TIMES: u64 = 4;
 const FAR_MIN: Span = Span::ms(25);
 
-/// What was to be had for this long, and for this many times what a piece takes on our uplink, is waited for no longer.
+/// When nothing new has come to the region for this long, and for this many times what a piece takes on our uplink, what is to be had afar is
+/// waited for no longer: then the first two for a piece may fetch it, and with each time more twice as many. At most eight: where
+/// imports are slow because the link is full, more of them only fill it with what comes twice.
 const PATIENCE: Span = Span::s(2);
 const PATIENCE_PIECES: u64 = 16;
+const TURNS_MAX: u8 = 3;
+
+/// A far sender that delivers this many times what those near do is asked for what they hold, too. 1.4: on a thin link that many share each
+/// gets less than near, and where our own uplinks are the narrow ones it is many times as much. With 1, 128 clients bring two copies over
+/// a link of twice a client's rate; with 2, those behind narrow uplinks leave a wide link empty (`peas-sim report --only regions`).
+const MUCH_FASTER: f64 = 1.4;
 
 /// What we know of our own region.
 #[derive(Clone, Debug)]
@@ -24,26 +32,27 @@ pub(super) struct Near {
     me: u64,
     /// Those of us who bring pieces in, by the numbers that their scores come from, in order.
     bringers: Vec<u64>,
-    /// Pieces that are for us to bring in.
-    ours: PieceSet,
-    /// Missing pieces that somebody had when we last looked, and those that somebody had for long.
-    offered: PieceSet,
-    overdue: PieceSet,
+    /// How many of them come before us, for each piece.
+    before_us: Vec<u16>,
+    /// How often we looked and a piece was to be had afar only, while nothing new came to the region.
+    waited: Vec<u8>,
     look_at: Time,
+    /// When somebody near last announced what nobody near had.
+    pub fresh_at: Time,
     /// We hold something that no far neighbour has got: so it was when we last looked, or else it has come since.
     pub has_news_for_afar: bool,
 }
 
 impl Near {
     pub fn new(geometry: &Geometry, me: PeerId) -> Self {
-        let none = PieceSet::empty(geometry);
+        let pieces = geometry.piece_count() as usize;
         Self {
             me: number_of(me),
             bringers: Vec::new(),
-            ours: none.clone(),
-            offered: none.clone(),
-            overdue: none,
+            before_us: vec![0; pieces],
+            waited: vec![0; pieces],
             look_at: Time::ZERO,
+            fresh_at: Time::ZERO,
             has_news_for_afar: true,
         }
     }
@@ -62,9 +71,18 @@ fn score(bringer: u64, piece: PieceIdx) -> u64 {
 }
 
 impl Swarm {
-    /// Whether a far neighbour may be asked for the piece.
-    pub(super) fn may_come_from_afar(&self, piece: PieceIdx) -> bool {
-        self.near.overdue.contains(piece) || (self.near.ours.contains(piece) && !self.pieces.is_near(piece))
+    /// Whether a far neighbour may be asked for the piece; `much_faster` says whether it delivers much more than those near.
+    pub(super) fn may_come_from_afar(&self, piece: PieceIdx, much_faster: bool) -> bool {
+        if self.pieces.is_near(piece) {
+            return much_faster;
+        }
+        self.near.before_us[piece.at()] < 1 << self.near.waited[piece.at()].saturating_sub(1).min(TURNS_MAX)
+    }
+
+    pub(super) fn is_much_faster_than_near(&self, far: &Neighbor) -> bool {
+        let near = self.neighbors.iter().filter(|neighbor| neighbor.place == Place::Near);
+        let (sum, count) = near.filter_map(|neighbor| neighbor.speed.known()).fold((0.0, 0), |(sum, count), rate| (sum + rate, count + 1));
+        count > 0 && far.speed.known().is_some_and(|rate| rate * f64::from(count) > MUCH_FASTER * sum)
     }
 
     /// Now and then: who is near, which pieces are ours to bring in, what has been waited for too long.
@@ -75,23 +93,38 @@ impl Swarm {
             return;
         }
         let patience = Span(self.piece_time().0 * PATIENCE_PIECES).max(PATIENCE);
-        let brings = |neighbor: &&Neighbor| {
-            neighbor.place == Place::Near && !neighbor.held.is_full() && self.now.since(neighbor.news_at) <= patience
-        };
-        let mut bringers: Vec<u64> = self.neighbors.iter().filter(brings).map(|neighbor| number_of(neighbor.peer)).collect();
-        bringers.sort_unstable();
-        if bringers != self.near.bringers || self.near.ours.is_empty() {
-            let me = self.near.me;
-            let is_ours = |piece: &PieceIdx| bringers.iter().all(|&other| score(other, *piece) <= score(me, *piece));
-            self.near.ours = PieceSet::of(&self.geometry, self.geometry.pieces().filter(is_ours));
-            self.near.bringers = bringers;
-        }
+        self.choose_bringers(patience);
         if self.near.look_at <= self.now {
             self.near.look_at = self.now + patience;
-            let offered = PieceSet::of(&self.geometry, self.pieces.offered());
-            self.near.overdue = PieceSet::of(&self.geometry, self.near.offered.iter().filter(|&piece| offered.contains(piece)));
-            self.near.offered = offered;
+            let waits = self.now.since(self.near.fresh_at) >= patience;
+            let offered = PieceSet::of(&self.geometry, self.pieces.offered_from_afar());
+            for piece in self.geometry.pieces() {
+                let waited = &mut self.near.waited[piece.at()];
+                *waited = if offered.contains(piece) { waited.saturating_add(waits.into()) } else { 0 };
+            }
         }
+    }
+
+    /// Everybody in the region brings something in, whether linked to us or only known, except for those linked of whom nothing was heard for long.
+    fn choose_bringers(&mut self, patience: Span) {
+        let brings = |peer: PeerId| match self.neighbors.get(peer) {
+            Some(near) => near.place == Place::Near && !near.held.is_full() && self.now.since(near.news_at) <= patience,
+            None => true,
+        };
+        let linked = self.neighbors.iter().map(|neighbor| neighbor.peer);
+        let known = self.members.in_region(self.region, self.now);
+        let mut bringers: Vec<u64> = linked.chain(known).filter(|&peer| peer != self.me && brings(peer)).map(number_of).collect();
+        bringers.sort_unstable();
+        bringers.dedup();
+        if bringers == self.near.bringers {
+            return;
+        }
+        for piece in self.geometry.pieces() {
+            let ours = score(self.near.me, piece);
+            let before = bringers.iter().filter(|&&other| score(other, piece) > ours).count();
+            self.near.before_us[piece.at()] = before.min(u16::MAX.into()) as u16;
+        }
+        self.near.bringers = bringers;
     }
 
     /// Marks the neighbours that are far; says whether there are any. Who has nobody near has no region: then nobody is far.

@@ -430,7 +430,10 @@ impl Swarm {
                 neighbor.vain += u8::from(neighbor.backoff_until <= now);
                 neighbor.backoff_until = now + PERMIT_LIFE;
             }
-            let lets_lie = suspect && !neighbor.takes && neighbor.permits.front().is_some_and(|permit| now.since(permit.at) >= SILENT_MAX);
+            let lets_lie = suspect
+                && !neighbor.takes
+                && !neighbor.is_far
+                && neighbor.permits.front().is_some_and(|permit| now.since(permit.at) >= SILENT_MAX);
             let owes_word = !neighbor.told_held && now.since(neighbor.linked_at) >= FIRST_WORD_MAX;
             if owes_word || lets_lie || neighbor.vain > u8::from(neighbor.has_asked) {
                 mute.push(peer);

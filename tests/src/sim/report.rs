@@ -1,6 +1,6 @@
 //! Named workloads and what is printed about them: the table of the quality phase, the line of one run, its course over time.
 
-use super::workload::{Conduct, Plan, Trunk, mbit};
+use super::workload::{Conduct, PeerPlan, Plan, Trunk, mbit};
 use super::{Machine, Outcome, Sample, World};
 use std::fmt::Write;
 
@@ -43,6 +43,11 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
         }));
         rows.push(row(format!("128 clients, two regions, {name} a client's rate between"), crowd(128, 512).two_regions(thin)));
     }
+    rows.push(row("16 clients upload 4 Mbit/s and take 40, pieces of 32 KiB, two regions, a wide link between", {
+        let narrow = |_: usize, client: &mut PeerPlan| client.up_bytes_per_s = mbit(4.0);
+        let wide = Trunk { bytes_per_s: mbit(400.0), one_way_s: 0.040 };
+        Plan { one_way_s: 0.002, ..Plan::equal(16, 512, 32 << 10, mbit(40.0), seed) }.with_clients(narrow).two_regions(wide)
+    }));
     rows.push(row("128 clients come one by one (Poisson, 1 per 4 s)", crowd(128, 512).poisson(0.25)));
     rows.push(row("128 clients, one in 4 comes when half is done", {
         crowd(128, 512).with_clients(|at, client| client.arrives_s = if at % 4 == 3 { 170.0 } else { 0.0 })
