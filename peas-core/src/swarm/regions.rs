@@ -15,11 +15,12 @@ const FAR_TIMES: u64 = 4;
 const FAR_MIN: Span = Span::ms(25);
 
 /// When nothing new has come to the region for this long, and for this many times what a piece takes on our uplink, what is to be had afar is
-/// waited for no longer: then the first two for a piece may fetch it, and with each time more twice as many. At most eight: where
-/// imports are slow because the link is full, more of them only fill it with what comes twice.
+/// waited for no longer: then the first two for a piece may fetch it, and with each time more twice as many. At most eight, because where
+/// imports are slow as the link is full, more of them only fill it with what comes twice; until so many times have passed that the first
+/// eight may be nobody: members are known by hearsay, too.
 const PATIENCE: Span = Span::s(2);
 const PATIENCE_PIECES: u64 = 16;
-const TURNS_MAX: u8 = 3;
+const IN_TURN: [u16; 8] = [1, 1, 2, 4, 8, 8, 8, 8];
 
 /// A far sender that delivers this many times what those near do is asked for what they hold, too. 1.4: on a thin link that many share each
 /// gets less than near, and where our own uplinks are the narrow ones it is many times as much. With 1, 128 clients bring two copies over
@@ -71,14 +72,16 @@ fn score(bringer: u64, piece: PieceIdx) -> u64 {
 }
 
 impl Swarm {
-    /// Whether a far neighbour may be asked for the piece; `much_faster` says whether it delivers much more than those near.
+    /// Whether a far neighbour may be asked for the piece.
     pub(super) fn may_come_from_afar(&self, piece: PieceIdx, much_faster: bool) -> bool {
         if self.pieces.is_near(piece) {
             return much_faster;
         }
-        self.near.before_us[piece.at()] < 1 << self.near.waited[piece.at()].saturating_sub(1).min(TURNS_MAX)
+        let waited = usize::from(self.near.waited[piece.at()]);
+        IN_TURN.get(waited).is_none_or(|&first| self.near.before_us[piece.at()] < first)
     }
 
+    /// Whether a far sender delivers much more than those near.
     pub(super) fn is_much_faster_than_near(&self, far: &Neighbor) -> bool {
         let near = self.neighbors.iter().filter(|neighbor| neighbor.place == Place::Near);
         let (sum, count) = near.filter_map(|neighbor| neighbor.speed.known()).fold((0.0, 0), |(sum, count), rate| (sum + rate, count + 1));
@@ -105,7 +108,7 @@ impl Swarm {
         }
     }
 
-    /// Everybody in the region brings something in, whether linked to us or only known, except for those linked of whom nothing was heard for long.
+    /// Everybody in the region brings something in, linked to us or only known, but for linked ones of whom nothing was heard for long.
     fn choose_bringers(&mut self, patience: Span) {
         let brings = |peer: PeerId| match self.neighbors.get(peer) {
             Some(near) => near.place == Place::Near && !near.held.is_full() && self.now.since(near.news_at) <= patience,

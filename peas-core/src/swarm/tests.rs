@@ -498,3 +498,51 @@ fn a_crowd_that_asks_and_does_not_read_stands_behind_who_does() {
     let (client, crowd) = sent_in_a_crowd(0);
     assert!(client >= 1400 && crowd == 0, "{client} blocks to the client, {crowd} to the mute");
 }
+
+/// A machine with one near neighbour that brings nothing, a far one that holds all, and members that somebody invented in its region: the
+/// milliseconds until it asks the far one for something.
+fn asks_afar_after(invented: u16) -> Option<u64> {
+    const NEAR: u8 = 1;
+    const FAR: u8 = 2;
+    let mut machine = machine(0, 100, Role::Peer);
+    machine.region = 7;
+    let mut inputs = Vec::new();
+    for (n, region, runs) in [(NEAR, 7, vec![]), (FAR, 8, vec![(0, 100)])] {
+        let hello = Hello { region, ..hello(false) };
+        inputs.push(Input::LinkUp { peer: peer(n), addr: addr(n), dialed: true, round_trip: Some(Span::ms(10)), hello });
+        inputs.push(Input::Message { peer: peer(n), message: Message::Held { runs, need: 100, queue_ms: 0 } });
+    }
+    let record = |number: u16| {
+        let (mut key, [high, low]) = ([3; 32], number.to_be_bytes());
+        (key[..2].copy_from_slice(&[low, high]), key[2..10].copy_from_slice(&(u64::from(number) << 40).to_be_bytes()));
+        let addr = SocketAddr::from(([11, high, low, 1], 7000)).into();
+        MemberRecord { peer: key, addr, epoch: 0, age_s: 0, ttl_s: 600, held_permille: 0, region: 7 }
+    };
+    let numbers: Vec<u16> = (1..=invented).collect();
+    for part in numbers.chunks(16) {
+        let message = Message::Members(part.iter().map(|&number| record(number)).collect());
+        inputs.push(Input::Message { peer: peer(NEAR), message });
+    }
+    for ms in (0..60_000).step_by(50) {
+        // Once it has looked around. Each grant is used, kept for a while or declined: there is one at any time.
+        if ms >= 500 {
+            inputs.push(Input::Message { peer: peer(FAR), message: Message::Grant { blocks: 4, spare: false } });
+        }
+        inputs.push(Input::Timeout);
+        for input in std::mem::take(&mut inputs) {
+            machine.handle(Time::ZERO + Span::ms(ms), input);
+        }
+        if std::iter::from_fn(|| machine.poll()).any(|output| matches!(output, Output::Fetch { from, .. } if from == peer(FAR))) {
+            return Some(ms);
+        }
+    }
+    None
+}
+
+/// Members of a region are known by hearsay, and anybody may invent some: what those were the first to bring in comes later, and comes.
+#[test]
+fn invented_members_of_a_region_delay_what_comes_from_afar_and_no_more() {
+    assert!(asks_afar_after(0).is_some_and(|ms| ms < 1000), "the control: nobody invented");
+    let after = asks_afar_after(3000);
+    assert!(after.is_some_and(|ms| (2000..30_000).contains(&ms)), "{after:?} ms");
+}
