@@ -514,8 +514,8 @@ fn asks_afar_after(invented: u16) -> Option<u64> {
     }
     let record = |number: u16| {
         let (mut key, [high, low]) = ([3; 32], number.to_be_bytes());
-        (key[..2].copy_from_slice(&[low, high]), key[2..10].copy_from_slice(&(u64::from(number) << 40).to_be_bytes()));
-        let addr = SocketAddr::from(([11, high, low, 1], 7000)).into();
+        key[..2].copy_from_slice(&[low, high]);
+        let addr = SocketAddr::from(([11, high, low, 1], 7000));
         MemberRecord { peer: key, addr, epoch: 0, age_s: 0, ttl_s: 600, held_permille: 0, region: 7 }
     };
     let numbers: Vec<u16> = (1..=invented).collect();
