@@ -183,14 +183,17 @@ impl Swarm {
             && (!neighbor.is_far || self.has_room_from_afar())
     }
 
-    /// From afar, two pieces, or one and what twice the distance hides, are on their way at any time: a thin link that many share
-    /// would be full for minutes of what they asked for, and nothing of it whole.
+    /// From afar, two pieces, or one and what twice the distance hides, are on their way at any time, and one where that takes long: a thin
+    /// link that many share would be full for minutes of what they asked for, and nothing of it whole.
     fn has_room_from_afar(&self) -> bool {
         let (mut outstanding_bytes, mut distance) = (0, Span(u64::MAX));
         for neighbor in self.neighbors.iter().filter(|neighbor| neighbor.is_far) {
             distance = distance.min(neighbor.round_trip.unwrap_or(Span::ZERO));
             let fetches = neighbor.fetches.iter().filter_map(|req| self.downlink.fetches.get(req)).filter(|fetch| !fetch.received);
             outstanding_bytes += fetches.map(|fetch| u64::from(fetch.bytes)).sum::<u64>();
+        }
+        if self.is_slow_from_afar(distance) {
+            return outstanding_bytes == 0;
         }
         let hidden_bytes = 2.0 * self.downlink.flow_from_afar.rate(self.now) * distance.as_s();
         outstanding_bytes as f64 <= hidden_bytes.max(self.geometry.piece_bytes().into())
@@ -351,6 +354,7 @@ impl Swarm {
             self.give_credit(fetch.from);
         }
         if self.neighbors.get(fetch.from).is_some_and(|neighbor| neighbor.is_far) {
+            self.near.imported(now.since(fetch.asked_at));
             self.use_kept_grants();
         }
     }
@@ -406,6 +410,7 @@ impl Swarm {
 
     fn count_good(&mut self, fetch: &Fetch) {
         let Some(neighbor) = self.neighbors.get_mut(fetch.from) else { return };
+        self.near.gave(neighbor, self.now);
         neighbor.proven = true;
         let counter = if neighbor.is_origin { &mut self.downlink.from_origin_bytes } else { &mut self.downlink.from_peers_bytes };
         *counter += u64::from(fetch.bytes);

@@ -367,6 +367,7 @@ impl Swarm {
         for piece in gone.held.iter() {
             self.pieces.holder_went(piece, gone.place);
         }
+        self.near.went(&gone);
         self.release_uplink(gone.permits.iter().copied(), &gone.serving);
         self.release_fetches(&gone);
         self.handout_lost(peer);

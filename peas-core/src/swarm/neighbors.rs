@@ -98,6 +98,9 @@ pub(super) struct Neighbor {
     pub speed: Speed,
     pub received_at: Time,
     pub proven: bool,
+    /// Since when it offers what we lack and gives us nothing; for long: it owes us. `regions` settles both.
+    pub offers_since: Time,
+    pub owes: bool,
     /// Half strikes: promises of pieces not kept.
     pub half_strikes: u8,
     /// Assignments that we still allow it to make (clients of origins count this).
@@ -109,7 +112,8 @@ pub(super) struct Neighbor {
 pub(super) enum Place {
     Near,
     Far,
-    /// With an origin, a web server, or somebody whose distance is not known yet: it has got to nobody that we could place.
+    /// With an origin, a web server, somebody whose distance is not known yet, or somebody near who does not give what it says it has:
+    /// it has got to nobody that we could place or count on.
     Source,
 }
 
@@ -156,6 +160,8 @@ impl Neighbor {
             speed: Speed::default(),
             received_at: now,
             proven: false,
+            offers_since: now,
+            owes: false,
             half_strikes: 0,
             credit_out: 0,
         }

@@ -8,13 +8,9 @@
 
 use super::Swarm;
 use super::neighbors::{Neighbor, PERMIT_LIFE};
+use super::rates::Turnout;
 use crate::unit::{BLOCK_BYTES, Span, Time};
 use crate::wire::Message;
-
-/// Weight of one more newcomer in the share of those that turned out well; below which share they are on probation. Together: the third
-/// bad one in a row begins it, and three good ones in a row end it soon after.
-const SHARE_WEIGHT: f64 = 0.125;
-const SHARE_MIN: f64 = 0.7;
 
 /// Permits given behind a serve whose use counts like an announcement: on probation a peer is sent blocks, and of those it announces none.
 const ANSWERS_MIN: u8 = 4;
@@ -38,15 +34,15 @@ const UPLINK_UNKNOWN: f64 = 1e6;
 /// How newcomers turn out.
 #[derive(Clone, Debug)]
 pub(super) struct Newcomers {
-    /// Share of those lately that took what they asked for.
-    good_share: f64,
+    /// Which of them took what they asked for.
+    turnout: Turnout,
     saved_bytes: f64,
     saved_at: Time,
 }
 
 impl Newcomers {
     pub fn new() -> Self {
-        Self { good_share: 1.0, saved_bytes: SAVED_BYTES_MAX, saved_at: Time::ZERO }
+        Self { turnout: Turnout::new(), saved_bytes: SAVED_BYTES_MAX, saved_at: Time::ZERO }
     }
 
     /// A neighbour announced pieces.
@@ -67,24 +63,20 @@ impl Newcomers {
 
     fn takes(&mut self, neighbor: &mut Neighbor) {
         (neighbor.takes, neighbor.answered) = (true, 0);
-        self.note(true);
+        self.turnout.note(true);
     }
 
     /// A neighbour lets a permit lie.
     pub fn unanswered(&mut self, neighbor: &mut Neighbor) {
         (neighbor.takes, neighbor.answered) = (false, 0);
         if !std::mem::replace(&mut neighbor.lets_lie, true) {
-            self.note(false);
+            self.turnout.note(false);
         }
-    }
-
-    fn note(&mut self, good: bool) {
-        self.good_share += (f64::from(u8::from(good)) - self.good_share) * SHARE_WEIGHT;
     }
 
     /// Whether those who have shown nothing yet are on probation.
     pub fn are_suspect(&self) -> bool {
-        self.good_share < SHARE_MIN
+        self.turnout.is_bad()
     }
 
     fn save(&mut self, now: Time, bytes_per_s: f64) {

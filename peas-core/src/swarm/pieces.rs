@@ -135,6 +135,11 @@ impl Pieces {
         self.held.iter().any(|piece| !self.is_afar(piece))
     }
 
+    /// Whether we lack any of these.
+    pub fn lacks_any_of(&self, pieces: &PieceSet) -> bool {
+        pieces.minus(&self.held).next().is_some()
+    }
+
     /// Missing pieces that somebody afar has got, and nobody near.
     pub fn offered_from_afar(&self) -> impl Iterator<Item = PieceIdx> + '_ {
         self.geometry.pieces().filter(|&piece| !self.held.contains(piece) && self.is_afar(piece) && !self.is_near(piece))

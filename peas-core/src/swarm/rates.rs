@@ -1,6 +1,7 @@
 //! Estimators of rates on [`Time`].
 //!
-//! Two questions, two estimators: how many bytes went by lately ([`Flow`]), and how fast something is while it is busy ([`Speed`]).
+//! How many bytes went by lately ([`Flow`]), how fast something is while it is busy ([`Speed`]), and which share of those that we did not
+//! know turned out well ([`Turnout`]).
 
 use crate::unit::{Span, Time};
 
@@ -79,6 +80,31 @@ impl Speed {
     /// It was slower than thought, and it is not known by how much.
     pub fn halve(&mut self) {
         self.bytes_per_s /= 2.0;
+    }
+}
+
+/// Share of strangers that turned out well lately.
+#[derive(Clone, Debug)]
+pub(super) struct Turnout {
+    good_share: f64,
+}
+
+/// Weight of one more stranger in the share of those that turned out well; below which share we do without trust. Together: the third
+/// bad one in a row begins it, and three good ones in a row end it soon after.
+const TURNOUT_WEIGHT: f64 = 0.125;
+const TURNOUT_MIN: f64 = 0.7;
+
+impl Turnout {
+    pub fn new() -> Self {
+        Self { good_share: 1.0 }
+    }
+
+    pub fn note(&mut self, good: bool) {
+        self.good_share += (f64::from(u8::from(good)) - self.good_share) * TURNOUT_WEIGHT;
+    }
+
+    pub fn is_bad(&self) -> bool {
+        self.good_share < TURNOUT_MIN
     }
 }
 

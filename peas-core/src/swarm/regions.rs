@@ -7,6 +7,7 @@
 
 use super::Swarm;
 use super::neighbors::{Neighbor, Place};
+use super::rates::Turnout;
 use crate::unit::{Geometry, PeerId, PieceIdx, PieceSet, Span, Time};
 
 /// A peer is far when its answers take this many times as long as the nearest neighbour's, and longer than those by `FAR_MIN` at least,
@@ -21,6 +22,21 @@ const FAR_MIN: Span = Span::ms(25);
 const PATIENCE: Span = Span::s(2);
 const PATIENCE_PIECES: u64 = 16;
 const IN_TURN: [u16; 8] = [1, 1, 2, 4, 8, 8, 8, 8];
+
+/// Bytes per second that our uplink is taken for while nothing is known: when a swarm begins, much is yet to come.
+const UPLINK_UNKNOWN: f64 = 1e6;
+
+/// Imports that take this many times what a piece takes on our uplink, and the way: the link is full of them. 4: two imports for each of
+/// few that share a link twice as wide as their uplinks take less.
+const SLOW_TIMES: u64 = 4;
+
+/// Weight of one more import in their mean time.
+const IMPORT_WEIGHT: f64 = 0.25;
+
+/// What a neighbour holds counts as being near only while it gives: who offered what we lack, and gave nothing for this many times as long as
+/// we wait for pieces, is not counted on. Anybody may say that it holds everything, and come again under another key when nobody believes it:
+/// where several did so, only who has given something counts.
+const GIVES_WITHIN: u64 = 4;
 
 /// A far sender that delivers this many times what those near do is asked for what they hold, too. 1.4: on a thin link that many share each
 /// gets less than near, and where our own uplinks are the narrow ones it is many times as much. With 1, 128 clients bring two copies over
@@ -40,6 +56,10 @@ pub(super) struct Near {
     look_at: Time,
     /// When somebody near last announced what nobody near had.
     pub fresh_at: Time,
+    /// What imports take, in the mean.
+    import: Span,
+    /// Which of our neighbours gave what they said they had.
+    givers: Turnout,
     /// We hold something that no far neighbour has got: so it was when we last looked, or else it has come since.
     pub has_news_for_afar: bool,
 }
@@ -54,8 +74,31 @@ impl Near {
             waited: vec![0; pieces],
             look_at: Time::ZERO,
             fresh_at: Time::ZERO,
+            import: Span::ZERO,
+            givers: Turnout::new(),
             has_news_for_afar: true,
         }
+    }
+
+    /// A neighbour gave us something good.
+    pub fn gave(&mut self, neighbor: &mut Neighbor, now: Time) {
+        neighbor.offers_since = now;
+        let was_in_debt = std::mem::take(&mut neighbor.owes);
+        if was_in_debt || !neighbor.proven {
+            self.givers.note(true);
+        }
+    }
+
+    /// A neighbour went.
+    pub fn went(&mut self, gone: &Neighbor) {
+        if gone.half_strikes > 0 && !gone.proven {
+            self.givers.note(false);
+        }
+    }
+
+    /// What was asked for afar has come.
+    pub fn imported(&mut self, took: Span) {
+        self.import = Span::from_s(self.import.as_s() * (1.0 - IMPORT_WEIGHT) + took.as_s() * IMPORT_WEIGHT);
     }
 }
 
@@ -95,10 +138,11 @@ impl Swarm {
         if !some_far || self.pieces.is_whole() {
             return;
         }
-        let patience = Span(self.piece_time().0 * PATIENCE_PIECES).max(PATIENCE);
+        let patience = Span(self.usual_piece_time().0 * PATIENCE_PIECES).max(PATIENCE);
         self.choose_bringers(patience);
         if self.near.look_at <= self.now {
             self.near.look_at = self.now + patience;
+            self.judge_givers(Span(patience.0 * GIVES_WITHIN));
             let waits = self.now.since(self.near.fresh_at) >= patience;
             let offered = PieceSet::of(&self.geometry, self.pieces.offered_from_afar());
             for piece in self.geometry.pieces() {
@@ -108,10 +152,37 @@ impl Swarm {
         }
     }
 
+    fn judge_givers(&mut self, within: Span) {
+        for neighbor in self.neighbors.iter_mut().filter(|neighbor| !neighbor.is_far && !neighbor.is_origin) {
+            if !self.pieces.lacks_any_of(&neighbor.held) {
+                neighbor.offers_since = self.now;
+            } else if !neighbor.owes && self.now.since(neighbor.offers_since) >= within {
+                neighbor.owes = true;
+                self.near.givers.note(false);
+            }
+        }
+    }
+
+    /// Whether the link to other regions is so full that what we ask for takes long.
+    pub(super) fn is_slow_from_afar(&self, distance: Span) -> bool {
+        let under_way = self.downlink.fetches.values().filter(|fetch| !fetch.received && fetch.arrived > 0);
+        let from_afar = under_way.filter(|fetch| self.neighbors.get(fetch.from).is_some_and(|neighbor| neighbor.is_far));
+        let longest = from_afar.map(|fetch| self.now.since(fetch.asked_at)).max().unwrap_or(Span::ZERO);
+        longest.max(self.near.import).0 > (self.usual_piece_time().0 + distance.0) * SLOW_TIMES
+    }
+
+    /// What a piece takes on our uplink, or on a usual one.
+    fn usual_piece_time(&self) -> Span {
+        match self.uplink.bytes_per_s() {
+            Some(_) => self.piece_time(),
+            None => Span::from_s(f64::from(self.geometry.piece_bytes()) / UPLINK_UNKNOWN),
+        }
+    }
+
     /// Everybody in the region brings something in, linked to us or only known, but for linked ones of whom nothing was heard for long.
     fn choose_bringers(&mut self, patience: Span) {
         let brings = |peer: PeerId| match self.neighbors.get(peer) {
-            Some(near) => near.place == Place::Near && !near.held.is_full() && self.now.since(near.news_at) <= patience,
+            Some(linked) => !linked.is_far && !linked.is_origin && !linked.held.is_full() && self.now.since(linked.news_at) <= patience,
             None => true,
         };
         let linked = self.neighbors.iter().map(|neighbor| neighbor.peer);
@@ -145,10 +216,12 @@ impl Swarm {
             neighbor.is_far = has_region && seems_far(neighbor);
             some_far |= neighbor.is_far;
             let is_known = neighbor.round_trip.is_some() || (region != 0 && neighbor.region != 0);
+            let gives = !neighbor.owes && (neighbor.proven || !self.near.givers.is_bad());
             let place = match neighbor.is_far {
                 _ if neighbor.is_origin || !is_known => Place::Source,
                 true => Place::Far,
-                false => Place::Near,
+                false if gives => Place::Near,
+                false => Place::Source,
             };
             let was = std::mem::replace(&mut neighbor.place, place);
             if was != place {
