@@ -26,9 +26,10 @@ const IN_TURN: [u16; 8] = [1, 1, 2, 4, 8, 8, 8, 8];
 /// Bytes per second that our uplink is taken for while nothing is known: when a swarm begins, much is yet to come.
 const UPLINK_UNKNOWN: f64 = 1e6;
 
-/// Imports that take this many times what a piece takes on our uplink, and the way: the link is full of them. 4: two imports for each of
-/// few that share a link twice as wide as their uplinks take less.
-const SLOW_TIMES: u64 = 4;
+/// Imports that take so many times what a piece takes on our uplink, and so many times the way to and fro: the link is full of them. Two
+/// imports for each of few that share a link no narrower than their uplinks take less.
+const SLOW_PIECES: u64 = 4;
+const SLOW_WAYS: u64 = 16;
 
 /// Weight of one more import in their mean time.
 const IMPORT_WEIGHT: f64 = 0.25;
@@ -168,7 +169,7 @@ impl Swarm {
         let under_way = self.downlink.fetches.values().filter(|fetch| !fetch.received && fetch.arrived > 0);
         let from_afar = under_way.filter(|fetch| self.neighbors.get(fetch.from).is_some_and(|neighbor| neighbor.is_far));
         let longest = from_afar.map(|fetch| self.now.since(fetch.asked_at)).max().unwrap_or(Span::ZERO);
-        longest.max(self.near.import).0 > (self.usual_piece_time().0 + distance.0) * SLOW_TIMES
+        longest.max(self.near.import).0 > self.usual_piece_time().0 * SLOW_PIECES + distance.0 * SLOW_WAYS
     }
 
     /// What a piece takes on our uplink, or on a usual one.
