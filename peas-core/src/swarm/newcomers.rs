@@ -9,6 +9,7 @@
 use super::Swarm;
 use super::neighbors::{Neighbor, PERMIT_LIFE};
 use super::rates::Turnout;
+use super::uplink::UPLINK_UNKNOWN;
 use crate::unit::{BLOCK_BYTES, Span, Time};
 use crate::wire::Message;
 
@@ -27,9 +28,6 @@ const UPLINK_SHARE: f64 = 1.0 / 16.0;
 
 /// Saved up for them, at most: what is tried in one tick of an idle machine.
 const SAVED_BYTES_MAX: f64 = 8.0 * BLOCK_BYTES as f64;
-
-/// Bytes per second that our uplink is taken for while nothing is known.
-const UPLINK_UNKNOWN: f64 = 1e6;
 
 /// How newcomers turn out.
 #[derive(Clone, Debug)]

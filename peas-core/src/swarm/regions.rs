@@ -8,6 +8,7 @@
 use super::Swarm;
 use super::neighbors::{Neighbor, Place};
 use super::rates::Turnout;
+use super::uplink::UPLINK_UNKNOWN;
 use crate::unit::{Geometry, PeerId, PieceIdx, PieceSet, Span, Time};
 
 /// A peer is far when its answers take this many times as long as the nearest neighbour's, and longer than those by `FAR_MIN` at least,
@@ -22,9 +23,6 @@ const FAR_MIN: Span = Span::ms(25);
 const PATIENCE: Span = Span::s(2);
 const PATIENCE_PIECES: u64 = 16;
 const IN_TURN: [u16; 8] = [1, 1, 2, 4, 8, 8, 8, 8];
-
-/// Bytes per second that our uplink is taken for while nothing is known: when a swarm begins, much is yet to come.
-const UPLINK_UNKNOWN: f64 = 1e6;
 
 /// Imports that take so many times what a piece takes on our uplink, and so many times the way to and fro: the link is full of them. Two
 /// imports for each of few that share a link no narrower than their uplinks take less.
@@ -85,14 +83,14 @@ impl Near {
     pub fn gave(&mut self, neighbor: &mut Neighbor, now: Time) {
         neighbor.offers_since = now;
         let was_in_debt = std::mem::take(&mut neighbor.owes);
-        if was_in_debt || !neighbor.proven {
+        if !neighbor.is_far && (was_in_debt || !neighbor.proven) {
             self.givers.note(true);
         }
     }
 
     /// A neighbour went.
     pub fn went(&mut self, gone: &Neighbor) {
-        if gone.half_strikes > 0 && !gone.proven {
+        if !gone.is_far && gone.half_strikes > 0 && !gone.proven {
             self.givers.note(false);
         }
     }
@@ -153,6 +151,7 @@ impl Swarm {
         }
     }
 
+    /// Who is near, offers what we lack and has given nothing for so long, owes us.
     fn judge_givers(&mut self, within: Span) {
         for neighbor in self.neighbors.iter_mut().filter(|neighbor| !neighbor.is_far && !neighbor.is_origin) {
             if !self.pieces.lacks_any_of(&neighbor.held) {

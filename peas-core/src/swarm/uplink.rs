@@ -64,6 +64,9 @@ const ASIDE_MIN: Span = Span::ms(500);
 const TRIAL_MIN: Span = Span::ms(50);
 const TRIAL: Span = Span::ms(250);
 
+/// Bytes per second that our uplink is taken for while nothing is known of it.
+pub(super) const UPLINK_UNKNOWN: f64 = 1e6;
+
 /// Longest time without a grant to a peer that declines.
 const REST_MAX: Span = Span::s(5);
 
