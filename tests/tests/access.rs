@@ -232,7 +232,8 @@ fn a_link_ends_when_its_certificate_does() {
     made.assert_same(&dest.path().join("second"));
     let done = of_first.progress();
     assert!(done.pieces_done < done.pieces_total, "it got everything: {}", of_first.stats_json());
-    assert_eq!((seeding.progress().peers, done.peers), (1, 0));
+    // Each end sees for itself that the time is over; the two clients may have had a link of their own.
+    until(|| seeding.progress().peers == 1 && of_first.progress().peers == 0);
 }
 
 /// Both ends of a link of this transport, and their bindings.
