@@ -102,7 +102,10 @@ pub(super) fn zone(ip: IpAddr) -> Zone {
                 [zone, Zone::Public] => zone,
                 _ => Zone::Never,
             },
-            None => zone_v6(v6),
+            None => match (zone_v6(v6), isatap(v6).map_or(Zone::Public, zone_v4)) {
+                (zone, Zone::Public) | (Zone::Public, zone) => zone,
+                _ => Zone::Never,
+            },
         },
     }
 }
@@ -124,8 +127,14 @@ fn zone_v6(ip: Ipv6Addr) -> Zone {
     LOCAL_V6.iter().find(|&&(net, prefix, _)| inside(net, prefix)).map_or(elsewhere, |&(_, _, at)| Zone::Local(at))
 }
 
-/// The IPv4 addresses inside mapped, translated (64:ff9b::/96 and ::ffff:0:0:0/96), 6to4 (2002::/16), ISATAP and Teredo (2001::/32:
-/// client and server) addresses: where the packets would end, and through whom.
+/// The IPv4 address inside an ISATAP address: where packets end that have come to its network, whichever that is.
+fn isatap(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let part = ip.segments();
+    matches!(part[4..6], [0 | 0x200, 0x5efe]).then(|| Ipv4Addr::from_bits(u32::from(part[6]) << 16 | u32::from(part[7])))
+}
+
+/// The IPv4 addresses inside mapped, translated (64:ff9b::/96 and ::ffff:0:0:0/96), 6to4 (2002::/16) and Teredo (2001::/32: client and
+/// server) addresses: where the packets would end, and through whom.
 fn embedded(ip: Ipv6Addr) -> Option<[Ipv4Addr; 2]> {
     let part = ip.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
@@ -134,8 +143,7 @@ fn embedded(ip: Ipv6Addr) -> Option<[Ipv4Addr; 2]> {
         [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..]
-        | [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some([v4(high, low), nobody]),
+        | [0x2002, high, low, ..] => Some([v4(high, low), nobody]),
         [0x2001, 0, server_high, server_low, _, _, high, low] => Some([v4(!high, !low), v4(server_high, server_low)]),
         _ => None,
     }
@@ -186,6 +194,11 @@ mod tests {
             "[2001:0:7f00:1:2:3:f6f6:f6f6]:7000",
             "[2620:fe::5efe:10.0.0.1]:7000",
             "[2620:fe::200:5efe:169.254.169.254]:7000",
+            // Fuzzing found these to be where the IPv4 address in them is, whatever network that was said to be in.
+            "[ff0e::5efe:9.9.9.9]:7000",
+            "[fe80::5efe:9.9.9.9]:7000",
+            "[2001:db8::5efe:9.9.9.9]:7000",
+            "[fc00::5efe:127.0.0.1]:7000",
             "[2001:db8::1]:7000",
             "[3fff::1]:7000",
             "[4000::1]:7000",
@@ -207,6 +220,7 @@ mod tests {
             "172.32.0.1:7000",
             "[::ffff:9.9.9.9]:7000",
             "[2002:909:909::1]:7000",
+            "[2620:fe::5efe:9.9.9.9]:7000",
             "[2001:0:909:909:2:3:f6f6:f6f6]:7000",
         ] {
             assert!(may_dial(Scope::Public, at(text), &[], &[]), "{text}");
