@@ -65,13 +65,11 @@ async fn peer(made: Arc<Made>, node: std::net::SocketAddr, at: usize, served: Ar
             }
             _ => continue,
         };
-        let answer = match lacking_bytes.replace(blocks * BLOCK_BYTES) {
+        let answer = match lacking_bytes {
             None => Message::Request { req: 1, piece, first: 0, count: blocks as u16 },
-            Some(lacking) => {
-                lacking_bytes = Some(lacking);
-                Message::Decline { piece: is_assigned.then_some(piece) }
-            }
+            Some(_) => Message::Decline { piece: is_assigned.then_some(piece) },
         };
+        lacking_bytes.get_or_insert(blocks * BLOCK_BYTES);
         link.writer.message(&answer).await?;
         link.writer.flush().await?;
     }

@@ -129,15 +129,20 @@ fn zone_v6(ip: Ipv6Addr) -> Zone {
 
 /// The IPv4 address inside an ISATAP address: where packets end that have come to its network, whichever that is.
 fn isatap(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let part = ip.segments();
-    matches!(part[4..6], [0 | 0x200, 0x5efe]).then(|| Ipv4Addr::from_bits(u32::from(part[6]) << 16 | u32::from(part[7])))
+    match ip.segments() {
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some(v4(high, low)),
+        _ => None,
+    }
+}
+
+fn v4(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
 }
 
 /// The IPv4 addresses inside mapped, translated (64:ff9b::/96 and ::ffff:0:0:0/96), 6to4 (2002::/16) and Teredo (2001::/32: client and
 /// server) addresses: where the packets would end, and through whom.
 fn embedded(ip: Ipv6Addr) -> Option<[Ipv4Addr; 2]> {
     let part = ip.segments();
-    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     let nobody = Ipv4Addr::new(9, 9, 9, 9); // any public one: nobody else is on the way
     match part {
         [0, 0, 0, 0, 0, 0xffff, high, low]

@@ -212,7 +212,7 @@ impl Swarm {
             .iter()
             .filter(|neighbor| neighbor.credit > 0 && neighbor.told_held && !neighbor.held.is_full())
             .filter(|neighbor| neighbor.may_be_served())
-            .filter(|neighbor| !self.is_on_probation(neighbor))
+            .filter(|neighbor| !self.newcomers.doubt(neighbor))
             .filter(|neighbor| neighbor.answers || (try_one && neighbor.permits.is_empty()))
             .min_by(|a, b| {
                 let load = |neighbor: &super::neighbors::Neighbor| {

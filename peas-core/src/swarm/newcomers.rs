@@ -77,6 +77,11 @@ impl Newcomers {
         self.turnout.is_bad()
     }
 
+    /// Whether a neighbour is held to what newcomers may have.
+    pub fn doubt(&self, neighbor: &Neighbor) -> bool {
+        !neighbor.takes && self.are_suspect()
+    }
+
     fn save(&mut self, now: Time, bytes_per_s: f64) {
         let more = bytes_per_s * UPLINK_SHARE * now.since(self.saved_at).as_s();
         (self.saved_bytes, self.saved_at) = ((self.saved_bytes + more).min(SAVED_BYTES_MAX), now);
@@ -84,11 +89,6 @@ impl Newcomers {
 }
 
 impl Swarm {
-    /// Whether a neighbour is held to what newcomers may have.
-    pub(super) fn is_on_probation(&self, neighbor: &Neighbor) -> bool {
-        !neighbor.takes && self.newcomers.are_suspect()
-    }
-
     /// Whether so many newcomers were sent something and have shown nothing yet that others come first. Only whole holders can tell: who lacks
     /// something is not told of what it holds itself.
     pub(super) fn is_crowded(&self) -> bool {

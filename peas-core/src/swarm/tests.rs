@@ -499,19 +499,27 @@ fn a_crowd_that_asks_and_does_not_read_stands_behind_who_does() {
     assert!(client >= 1400 && crowd == 0, "{client} blocks to the client, {crowd} to the mute");
 }
 
-/// A machine with one near neighbour that brings nothing, a far one that holds all, and members that somebody invented in its region: the
-/// milliseconds until it asks the far one for something.
-fn asks_afar_after(invented: u16) -> Option<u64> {
-    const NEAR: u8 = 1;
-    const FAR: u8 = 2;
+const NEAR: u8 = 1;
+const FAR: u8 = 2;
+
+/// A machine that lacks 100 pieces, and what it hears first: a near neighbour that says it holds these, and a far one that holds all.
+fn between_near_and_far(near_holds: Vec<(u32, u32)>) -> (Swarm, Vec<Input>) {
     let mut machine = machine(0, 100, Role::Peer);
     machine.region = 7;
     let mut inputs = Vec::new();
-    for (n, region, runs) in [(NEAR, 7, vec![]), (FAR, 8, vec![(0, 100)])] {
+    for (n, region, runs) in [(NEAR, 7, near_holds), (FAR, 8, vec![(0, 100)])] {
         let hello = Hello { region, ..hello(false) };
+        let need = 100 - runs.iter().map(|&(_, count)| count).sum::<u32>();
         inputs.push(Input::LinkUp { peer: peer(n), addr: addr(n), dialed: true, round_trip: Some(Span::ms(10)), hello });
-        inputs.push(Input::Message { peer: peer(n), message: Message::Held { runs, need: 100, queue_ms: 0 } });
+        inputs.push(Input::Message { peer: peer(n), message: Message::Held { runs, need, queue_ms: 0 } });
     }
+    (machine, inputs)
+}
+
+/// A machine with one near neighbour that brings nothing, a far one that holds all, and members that somebody invented in its region: the
+/// milliseconds until it asks the far one for something.
+fn asks_afar_after(invented: u16) -> Option<u64> {
+    let (mut machine, mut inputs) = between_near_and_far(vec![]);
     let record = |number: u16| {
         let (mut key, [high, low]) = ([3; 32], number.to_be_bytes());
         key[..2].copy_from_slice(&[low, high]);
@@ -551,16 +559,7 @@ fn invented_members_of_a_region_delay_what_comes_from_afar_and_no_more() {
 /// again under new keys: seed 1316 in `sim_seeds`.)
 #[test]
 fn who_is_near_and_does_not_give_does_not_keep_a_region_from_what_is_afar() {
-    const LIAR: u8 = 1;
-    const FAR: u8 = 2;
-    let mut machine = machine(0, 100, Role::Peer);
-    machine.region = 7;
-    let mut inputs = Vec::new();
-    for (n, region) in [(LIAR, 7), (FAR, 8)] {
-        let hello = Hello { region, ..hello(false) };
-        inputs.push(Input::LinkUp { peer: peer(n), addr: addr(n), dialed: true, round_trip: Some(Span::ms(10)), hello });
-        inputs.push(Input::Message { peer: peer(n), message: Message::Held { runs: vec![(0, 100)], need: 0, queue_ms: 0 } });
-    }
+    let (mut machine, mut inputs) = between_near_and_far(vec![(0, 100)]);
     let mut whole_at = None;
     for ms in (0..40_000).step_by(50) {
         // Once it has looked around.

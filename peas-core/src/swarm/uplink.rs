@@ -70,7 +70,8 @@ pub(super) const UPLINK_UNKNOWN: f64 = 1e6;
 /// Longest time without a grant to a peer that declines.
 const REST_MAX: Span = Span::s(5);
 
-/// Who is on probation and says nothing for this long goes. 2 s: a busy host needs one now and then, and with 4 s a crowd costs three times as much.
+/// Who is on probation and says nothing for this long goes. 2 s: a busy host needs one now and then, and with 4 s a crowd costs three times
+/// as much.
 const SILENT_MAX: Span = Span::s(2);
 
 /// 10 s from the hello until a peer must have said what it holds.
@@ -216,7 +217,7 @@ impl Swarm {
         let crowded = self.is_crowded();
         for turn in 0..count {
             let neighbor = self.neighbors.at((start + turn * step) % count);
-            if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) || self.is_on_probation(neighbor) {
+            if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) || self.newcomers.doubt(neighbor) {
                 continue;
             }
             // A region that has got all that we hold is granted only when nobody else can use it.
@@ -257,10 +258,9 @@ impl Swarm {
             Some(piece) => u64::from(self.geometry.len_of(piece)),
             None => u64::from(blocks) * u64::from(BLOCK_BYTES),
         };
-        let suspect = self.newcomers.are_suspect();
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         // Who is not known to answer is given leave on trial: it takes no room from others.
-        let (bytes, life) = match neighbor.answers && (neighbor.takes || !suspect) {
+        let (bytes, life) = match neighbor.answers && !self.newcomers.doubt(neighbor) {
             true if neighbor.is_slow || (neighbor.is_far && piece.is_none()) => (0, life),
             true => (bytes, life),
             false => (0, life.min(PERMIT_LIFE)),
@@ -283,9 +283,8 @@ impl Swarm {
         if permit.piece.is_some() {
             self.assignment_asked(peer, span.piece(), permit.at);
         }
-        let suspect = self.newcomers.are_suspect();
         let neighbor = self.neighbors.get_mut(peer).expect("its permit was just taken");
-        let aside = neighbor.is_slow || (suspect && !neighbor.takes);
+        let aside = neighbor.is_slow || self.newcomers.doubt(neighbor);
         let bytes = if aside { 0 } else { u64::from(self.geometry.len_of_span(span)) };
         if neighbor.serving.iter().any(|serving| serving.req == req) {
             return self.fault(peer, Fault::Protocol);
@@ -390,8 +389,7 @@ impl Swarm {
         let Some(usual) = self.usual_serve() else { return };
         let now = self.now;
         let mut aside_bytes = 0;
-        let suspect = self.newcomers.are_suspect();
-        for neighbor in self.neighbors.iter_mut().filter(|neighbor| neighbor.is_far || (suspect && !neighbor.takes)) {
+        for neighbor in self.neighbors.iter_mut().filter(|neighbor| neighbor.is_far || self.newcomers.doubt(neighbor)) {
             if neighbor.serving.iter().any(|serving| now.since(serving.since) >= usual) {
                 neighbor.is_slow = true;
                 aside_bytes += neighbor.serving.iter_mut().map(|serving| std::mem::take(&mut serving.bytes)).sum::<u64>();
