@@ -75,10 +75,10 @@ fn under(slow: Slow, count: usize, evicted_within: Duration) {
     raise_descriptors();
     let made = single_file(32 << 20);
     let mut node = Node::seed(&made, &["upload", UP_BYTES_PER_S]);
-    let clean_s = Clients::start(&made, &node, 4).wait(&made);
+    let clean_s = Clients::start(&made, &node, 8).wait(&made);
     drop(node);
     node = Node::seed(&made, &["upload", UP_BYTES_PER_S]);
-    let swarm = Clients::start(&made, &node, 4);
+    let swarm = Clients::start(&made, &node, 8);
     until(|| swarm.all.iter().all(|(_, session)| session.progress().pieces_done > 0));
     let before_kib = node.memory_kib("VmRSS:");
     node.forget_peak();
