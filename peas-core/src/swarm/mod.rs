@@ -329,7 +329,7 @@ impl Swarm {
             return self.hang_up(peer, Fault::Leaving);
         }
         if !dialed && !self.make_room() {
-            self.tell_sample(peer, 32);
+            self.tell_sample(peer, members::SAMPLE_REFUSED);
             return self.hang_up(peer, Fault::Full);
         }
         self.tell_held(peer);

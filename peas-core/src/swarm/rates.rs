@@ -32,6 +32,11 @@ impl Flow {
         self.since.is_some_and(|since| now.since(since).as_s() >= FLOW_MEMORY_S)
     }
 
+    /// How long nothing has gone by; since the beginning of time if nothing ever has.
+    pub fn since_last(&self, now: Time) -> Span {
+        now.since(self.at)
+    }
+
     /// Bytes per second.
     pub fn rate(&self, now: Time) -> f64 {
         let Some(since) = self.since else { return 0.0 };
