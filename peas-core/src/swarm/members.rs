@@ -1,10 +1,12 @@
-//! Who else is in the swarm: a bounded table of records, whom to dial, what to pass on.
+//! Who else is in the swarm: what is heard of members and passed on, whom to dial.
 //!
 //! A record lives by its age, counted on our own clock and handed on with our dwell time added; only a link to a peer makes its
 //! record young again, so a dead peer's record grows old everywhere at once. An address is passed on only after we ourselves
 //! reached that very peer there.
 
-use super::knocks::{Knocks, network_of};
+use super::knocks::Knocks;
+use super::slots::OfPeer;
+use super::table::{Member, Table};
 use super::{Candidate, Output, Swarm, Via};
 use crate::unit::{PeerId, Span, Time};
 use crate::wire::{MemberRecord, Message};
@@ -24,6 +26,12 @@ const RECORDS_MAX: usize = 50;
 const SAMPLE: usize = 32;
 pub(super) const SAMPLE_REFUSED: usize = 16;
 const GOSSIP: usize = 6;
+
+/// A round of gossip comes once a second, or in a small swarm so seldom that each of us tells of each member once in this time: still eight
+/// times in the life of a record. At least every 5 s.
+const TOLD_WITHIN: Span = Span::s(75);
+const GOSSIP_EVERY: Span = Span::s(1);
+const GOSSIP_EVERY_MAX: Span = Span::s(5);
 
 /// Neighbours that hear at once of a newcomer: the first of a crowd learn of those who come after them.
 const HERALDS: usize = 8;
@@ -57,26 +65,6 @@ const COURTESY: Span = Span::s(2);
 /// Share of the neighbours dialled that are looked for in our own region, when it is known.
 const LOCAL_SHARE: f64 = 0.75;
 
-#[derive(Clone, Debug)]
-struct Member {
-    record: MemberRecord,
-    heard_at: Time,
-    /// When the peer was first heard of.
-    known_since: Time,
-    /// We reached the peer there ourselves.
-    proven: bool,
-}
-
-impl Member {
-    fn age_s(&self, now: Time) -> u64 {
-        u64::from(self.record.age_s) + now.since(self.heard_at).0 / 1_000_000
-    }
-
-    fn is_alive(&self, now: Time) -> bool {
-        self.age_s(now) < self.record.ttl_s.into()
-    }
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Attempt {
     not_before: Time,
@@ -88,7 +76,7 @@ struct Attempt {
 /// The table and the dials.
 #[derive(Clone, Debug)]
 pub(super) struct Members {
-    table: BTreeMap<PeerId, Member>,
+    pub(super) table: Table,
     bootstrap: Vec<Candidate>,
     hearsay: VecDeque<Candidate>,
     attempts: BTreeMap<SocketAddr, Attempt>,
@@ -98,14 +86,15 @@ pub(super) struct Members {
     to_probe: VecDeque<(SocketAddr, PeerId)>,
     allowance: f64,
     allowance_at: Time,
-    gossip_at: Time,
+    tended_at: Time,
+    gossiped_at: Time,
     rewire_at: Time,
 }
 
 impl Members {
     pub fn new() -> Self {
         Self {
-            table: BTreeMap::new(),
+            table: Table::default(),
             bootstrap: Vec::new(),
             hearsay: VecDeque::new(),
             attempts: BTreeMap::new(),
@@ -115,7 +104,8 @@ impl Members {
             to_probe: VecDeque::new(),
             allowance: DIAL_BURST,
             allowance_at: Time::ZERO,
-            gossip_at: Time::ZERO,
+            tended_at: Time::ZERO,
+            gossiped_at: Time::ZERO,
             rewire_at: Time::ZERO,
         }
     }
@@ -129,7 +119,7 @@ impl Members {
         let fits = move |member: &Member| {
             region != 0 && member.record.region == region && member.record.held_permille < 1000 && member.is_alive(now)
         };
-        self.table.iter().filter(move |(_, member)| fits(member)).map(|(&peer, _)| peer)
+        self.table.iter().filter(move |member| fits(member)).map(OfPeer::peer)
     }
 
     fn take_allowance(&mut self, now: Time) -> bool {
@@ -147,8 +137,7 @@ impl Members {
     }
 
     fn network_is_full(&self, addr: IpAddr) -> bool {
-        !is_local(addr)
-            && self.table.values().filter(|member| network_of(member.record.addr.ip()) == network_of(addr)).count() >= PER_NETWORK_MAX
+        !is_local(addr) && self.table.in_network_of(addr) >= PER_NETWORK_MAX
     }
 }
 
@@ -189,16 +178,14 @@ impl Swarm {
                 continue;
             }
             let record = MemberRecord { ttl_s: record.ttl_s.min(TTL_MAX_S), ..record };
-            let heard = Member { record, heard_at: self.now, known_since: self.now, proven: false };
+            let heard = Member { record, heard_at: self.now, known_since: self.now, proven: false, linked: false };
             if !heard.is_alive(self.now) {
                 continue;
             }
-            match self.members.table.get_mut(&peer) {
+            match self.members.table.get(peer) {
                 // The younger word wins, but hearsay never moves a peer from where we reached it ourselves.
                 Some(known) if known.proven && known.record.addr != heard.record.addr => {}
-                Some(known) if heard.age_s(self.now) < known.age_s(self.now) => {
-                    (known.record, known.heard_at) = (heard.record, heard.heard_at);
-                }
+                Some(known) if heard.age_s(self.now) < known.age_s(self.now) => self.members.table.renew(heard.record, self.now),
                 Some(_) => {}
                 None => self.add_member(heard),
             }
@@ -206,42 +193,42 @@ impl Swarm {
         self.dial_some();
     }
 
-    fn add_member(&mut self, member: Member) {
+    fn add_member(&mut self, mut member: Member) {
+        member.linked = self.neighbors.get(member.peer()).is_some();
         if self.members.network_is_full(member.record.addr.ip()) && !member.proven {
             return;
         }
         if self.members.table.len() >= self.limits.members_max as usize {
             match self.least_member(member.proven) {
-                Some(peer) => self.members.table.remove(&peer),
+                Some(peer) => self.members.table.remove(peer),
                 None => return,
             };
         }
-        self.members.table.insert(member.record.peer_id(), member);
+        self.members.table.insert(member);
     }
 
     /// Who makes room for one more: the oldest of whom we only heard. When there is none, hearsay gets no room, and one whom we reached
     /// gets that of the oldest in the network that has most members: keys cost nothing, so one host could fill the table with its own.
     fn least_member(&self, for_reached: bool) -> Option<PeerId> {
-        let unlinked = || self.members.table.iter().filter(|(peer, _)| self.neighbors.get(**peer).is_none());
-        let heard_of = unlinked().filter(|(_, member)| !member.proven).max_by_key(|(_, member)| member.age_s(self.now));
+        let table = &self.members.table;
+        let unlinked = || table.iter().filter(|member| !member.linked);
+        let heard_of = unlinked().filter(|member| !member.proven).max_by_key(|member| member.age_s(self.now));
         if heard_of.is_some() || !for_reached {
-            return heard_of.map(|(&peer, _)| peer);
+            return heard_of.map(OfPeer::peer);
         }
-        let network = |member: &Member| network_of(member.record.addr.ip());
-        let mut crowds = BTreeMap::<IpAddr, u32>::new();
-        self.members.table.values().for_each(|member| *crowds.entry(network(member)).or_default() += 1);
-        unlinked().max_by_key(|(_, member)| (crowds[&network(member)], member.age_s(self.now))).map(|(&peer, _)| peer)
+        let crowd_and_age = |member: &&Member| (table.in_network_of(member.record.addr.ip()), member.age_s(self.now));
+        unlinked().max_by_key(crowd_and_age).map(OfPeer::peer)
     }
 
     /// We reached the peer at this address: it may be told to others.
     fn prove(&mut self, peer: PeerId, addr: SocketAddr) {
         let Some(neighbor) = self.neighbors.get(peer) else { return };
-        let (region, held) = (neighbor.region, neighbor.held.len());
-        let held_permille = self.permille(held);
+        let (region, held_permille) = (neighbor.region, permille(neighbor.held.len(), self.geometry.piece_count()));
         let record = MemberRecord { peer: peer.0, addr, epoch: 0, age_s: 0, ttl_s: TTL_S, held_permille, region };
-        let news = self.members.table.get(&peer).is_none_or(|member| !member.proven);
-        let known_since = self.members.table.remove(&peer).map_or(self.now, |member| member.known_since);
-        self.add_member(Member { record, heard_at: self.now, known_since, proven: true });
+        let known = self.members.table.remove(peer);
+        let news = known.as_ref().is_none_or(|member| !member.proven);
+        let known_since = known.map_or(self.now, |member| member.known_since);
+        self.add_member(Member { record, heard_at: self.now, known_since, proven: true, linked: true });
         if news {
             self.introduce(peer);
         }
@@ -249,52 +236,35 @@ impl Swarm {
 
     /// Tells some neighbours of a newcomer, and the newcomer of some members.
     fn introduce(&mut self, peer: PeerId) {
-        let others: Vec<PeerId> = self.neighbors.iter().map(|neighbor| neighbor.peer).filter(|&other| other != peer).collect();
-        let heralds = self.some_of(others, HERALDS);
-        let record = self.records_of(&[peer]);
-        if record.is_empty() {
-            return;
-        }
+        let Some(record) = self.members.table.get(peer).map(|member| self.record_of(member)) else { return };
+        let others = self.rng.walk(self.neighbors.len()).map(|slot| self.neighbors.at(slot).peer).filter(|&other| other != peer);
+        let heralds: Vec<PeerId> = others.take(HERALDS).collect();
         for herald in heralds {
-            self.send(herald, Message::Members(record.clone()));
+            self.send(herald, Message::Members(vec![record.clone()]));
         }
         self.tell_sample(peer, SAMPLE);
     }
 
     pub(super) fn tell_sample(&mut self, peer: PeerId, count: usize) {
-        let now = self.now;
-        let known = self.members.table.iter().filter(|(other, member)| **other != peer && member.proven && member.is_alive(now));
-        let known: Vec<PeerId> = known.map(|(&other, _)| other).collect();
-        let sample = self.some_of(known, count);
-        let records = self.records_of(&sample);
+        let table = &self.members.table;
+        let others = self.rng.walk(table.len()).map(|slot| table.at(slot)).filter(|member| member.record.peer != peer.0);
+        let good = others.filter(|member| member.is_good(self.now));
+        let records: Vec<MemberRecord> = good.take(count).map(|member| self.record_of(member)).collect();
         if !records.is_empty() {
             self.send(peer, Message::Members(records));
         }
     }
 
-    fn some_of(&mut self, mut peers: Vec<PeerId>, count: usize) -> Vec<PeerId> {
-        self.rng.shuffle(&mut peers);
-        peers.truncate(count);
-        peers
-    }
-
-    fn records_of(&self, peers: &[PeerId]) -> Vec<MemberRecord> {
-        let record = |peer: &PeerId| {
-            let member = self.members.table.get(peer).filter(|member| member.proven)?;
-            Some(MemberRecord { age_s: member.age_s(self.now) as u32, ..member.record.clone() })
-        };
-        peers.iter().filter_map(record).take(RECORDS_MAX).collect()
+    /// What is told of a member: it has aged here.
+    fn record_of(&self, member: &Member) -> MemberRecord {
+        MemberRecord { age_s: member.age_s(self.now) as u32, ..member.record.clone() }
     }
 
     /// Live records, youngest first: what a refreshed pea lists.
     pub(super) fn live_records(&self, now: Time, max: usize) -> Vec<MemberRecord> {
-        let mut live: Vec<&Member> = self.members.table.values().filter(|member| member.proven && member.is_alive(now)).collect();
+        let mut live: Vec<&Member> = self.members.table.iter().filter(|member| member.is_good(now)).collect();
         live.sort_by_key(|member| (member.age_s(now), member.record.peer));
         live.into_iter().take(max).map(|member| MemberRecord { age_s: member.age_s(now) as u32, ..member.record.clone() }).collect()
-    }
-
-    fn permille(&self, pieces: u32) -> u16 {
-        (u64::from(pieces) * 1000 / u64::from(self.geometry.piece_count().max(1))) as u16
     }
 
     /// A link came up: what we dialled is proven, what dialled us is to be probed where it says it listens.
@@ -303,7 +273,7 @@ impl Swarm {
             self.members.dialing.remove(&addr);
             self.prove(peer, addr);
         } else if let Some(listen) = listen {
-            if self.members.table.get(&peer).is_some_and(|member| member.proven && member.record.addr == listen) {
+            if self.members.table.get(peer).is_some_and(|member| member.proven && member.record.addr == listen) {
                 self.prove(peer, listen);
                 self.tell_sample(peer, SAMPLE);
             } else if self.members.to_probe.len() < 1024 {
@@ -338,7 +308,7 @@ impl Swarm {
         }
         let Some(peer) = self.members.dialing.remove(&addr) else { return };
         let is_bootstrap = self.members.bootstrap.iter().any(|candidate| candidate.addr == addr);
-        let was_proven = peer.is_some_and(|peer| self.members.table.get(&peer).is_some_and(|member| member.proven));
+        let was_proven = peer.is_some_and(|peer| self.members.table.get(peer).is_some_and(|member| member.proven));
         let attempt = self.members.attempts.entry(addr).or_default();
         attempt.failures += 1;
         let pause = match is_bootstrap || was_proven {
@@ -352,7 +322,7 @@ impl Swarm {
         if let Some(peer) = peer
             && !was_proven
         {
-            self.members.table.remove(&peer);
+            self.members.table.remove(peer);
         }
         self.dial_some();
     }
@@ -435,29 +405,33 @@ impl Swarm {
     }
 
     fn dialable_member(&mut self) -> Option<(SocketAddr, Option<PeerId>)> {
-        let now = self.now;
-        let mine = self.me;
-        let we_are_whole = self.pieces.is_whole();
-        let fits: Vec<(SocketAddr, PeerId, u32)> = self
-            .members
-            .table
-            .iter()
-            .filter(|(peer, member)| {
-                self.neighbors.get(**peer).is_none()
-                    && member.is_alive(now)
-                    && self.members.may_try(member.record.addr, now)
-                    && (member.proven || self.members.knocks.may_knock(member.record.addr.ip(), now))
-                    && !self.members.probing.contains_key(&member.record.addr)
-                    && !(we_are_whole && member.record.held_permille == 1000)
-                    && (dials_first(mine, **peer) || now.since(member.known_since) >= COURTESY)
-            })
-            .map(|(&peer, member)| (member.record.addr, peer, member.record.region))
-            .collect();
         // Who knows its region wants three of four neighbours in it.
         let local_first = self.region != 0 && self.rng.chance(LOCAL_SHARE);
-        let local: Vec<usize> = (0..fits.len()).filter(|&at| local_first && fits[at].2 == self.region).collect();
-        let at = if local.is_empty() { self.rng.below(fits.len()) } else { local[self.rng.below(local.len())] };
-        fits.get(at).map(|&(addr, peer, _)| (addr, Some(peer)))
+        let mut elsewhere = None;
+        for slot in self.rng.walk(self.members.table.len()) {
+            let member = self.members.table.at(slot);
+            if !self.may_dial(member) {
+                continue;
+            }
+            let found = Some((member.record.addr, Some(member.peer())));
+            if !local_first || member.record.region == self.region {
+                return found;
+            }
+            elsewhere = elsewhere.or(found);
+        }
+        elsewhere
+    }
+
+    fn may_dial(&self, member: &Member) -> bool {
+        let addr = member.record.addr;
+        !member.linked
+            && member.is_alive(self.now)
+            && !(self.pieces.is_whole() && member.record.held_permille == 1000)
+            && (self.now.since(member.known_since) >= COURTESY || dials_first(self.me, member.peer()))
+            && self.members.may_try(addr, self.now)
+            && !self.does_without(addr)
+            && !self.members.probing.contains_key(&addr)
+            && (member.proven || self.members.knocks.may_knock(addr.ip(), self.now))
     }
 
     /// An idle uplink while others lack something looks for them: up to two new neighbours a second.
@@ -475,29 +449,28 @@ impl Swarm {
         }
     }
 
-    /// Once a second: young records for our neighbours' members, a few of them to one neighbour, the dead ones out.
+    /// Now and then: young records for our neighbours' members, a few of them to one neighbour, the dead ones out.
     pub(super) fn tend_members(&mut self) {
         self.rewire();
         self.probe_some();
         self.dial_some();
-        if self.now < self.members.gossip_at {
+        if self.now < self.members.tended_at + Span::s(1) {
             return;
         }
-        self.members.gossip_at = self.now + Span::s(1);
         let now = self.now;
-        let total = self.geometry.piece_count().max(1);
+        self.members.tended_at = now;
+        let total = self.geometry.piece_count();
         for neighbor in self.neighbors.iter() {
-            if let Some(member) = self.members.table.get_mut(&neighbor.peer) {
-                (member.heard_at, member.record.age_s) = (now, 0);
-                member.record.held_permille = (u64::from(neighbor.held.len()) * 1000 / u64::from(total)) as u16;
-            }
+            self.members.table.touch(neighbor.peer, now, permille(neighbor.held.len(), total));
         }
-        self.members.table.retain(|_, member| member.is_alive(now));
+        self.members.table.bury(now);
         if self.members.attempts.len() > 8192 {
             self.members.attempts.retain(|_, attempt| attempt.not_before > now);
         }
+        let every = Span(TOLD_WITHIN.0 * GOSSIP as u64 / self.members.table.len().max(1) as u64).clamp(GOSSIP_EVERY, GOSSIP_EVERY_MAX);
         let count = self.neighbors.len();
-        if count > 0 {
+        if count > 0 && self.members.gossiped_at + every <= now {
+            self.members.gossiped_at = now;
             let peer = self.neighbors.at(self.rng.below(count)).peer;
             self.tell_sample(peer, GOSSIP);
         }
@@ -505,8 +478,12 @@ impl Swarm {
 
     /// The peer said goodbye: it is not a member any more.
     pub(super) fn member_left(&mut self, peer: PeerId) {
-        self.members.table.remove(&peer);
+        self.members.table.remove(peer);
     }
+}
+
+fn permille(pieces: u32, of: u32) -> u16 {
+    (u64::from(pieces) * 1000 / u64::from(of.max(1))) as u16
 }
 
 /// Which of two peers dials the other at once: both come to the same answer.
@@ -517,6 +494,60 @@ fn dials_first(me: PeerId, other: PeerId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::{Fault, Input, Limits, Role, Setup};
+    use crate::unit::{Geometry, PieceSet};
+    use crate::wire::Hello;
+
+    fn peer(n: u8) -> (PeerId, SocketAddr) {
+        (PeerId([n; 32]), SocketAddr::from(([10, 0, 0, n], 7000)))
+    }
+
+    fn hello(origin: bool) -> Hello {
+        Hello { version: 1, content: [0; 32], proof: Vec::new(), listen_port: None, region: 0, origin, extensions: 0 }
+    }
+
+    /// How often a client with so many neighbours knocks at a full origin in this time.
+    fn knocks_at_a_full_origin(neighbors: u8, receives: bool, within_s: u64) -> usize {
+        let geometry = Geometry::new(1 << 20, 1 << 15).unwrap();
+        let (me, held) = (peer(200).0, PieceSet::empty(&geometry));
+        let mut swarm = Swarm::new(Setup { geometry, me, held, role: Role::Peer, limits: Limits::default(), region: 0, seed: 1 });
+        let (origin, at_origin) = peer(100);
+        for n in 1..=neighbors {
+            let (peer, addr) = peer(n);
+            swarm.handle(Time::ZERO, Input::LinkUp { peer, addr, dialed: false, round_trip: None, hello: hello(false) });
+            swarm.handle(Time::ZERO, Input::Message { peer, message: Message::Held { runs: Vec::new(), need: 1, queue_ms: 0 } });
+        }
+        let candidate = Candidate { addr: at_origin, peer: None, via: Via::Bootstrap };
+        swarm.handle(Time::ZERO, Input::Candidates(vec![candidate]));
+        let mut knocks = 0;
+        for quarter in 0..within_s * 4 {
+            let now = Time::ZERO + Span::ms(quarter * 250);
+            if receives {
+                swarm.downlink.flow.add(now, 1);
+            }
+            swarm.handle(now, Input::Timeout);
+            while let Some(output) = swarm.poll() {
+                assert!(!matches!(output, Output::Hangup { why: Fault::Slow, .. }));
+                if matches!(output, Output::Dial { addr, .. } if addr == at_origin) {
+                    knocks += 1;
+                    let up = Input::LinkUp { peer: origin, addr: at_origin, dialed: true, round_trip: None, hello: hello(true) };
+                    swarm.handle(now, up);
+                    swarm.handle(now, Input::LinkDown { peer: origin });
+                }
+            }
+        }
+        knocks
+    }
+
+    #[test]
+    fn who_gets_on_without_a_full_origin_leaves_it_in_peace() {
+        let alone = knocks_at_a_full_origin(0, false, 60);
+        assert!((5..=9).contains(&alone), "alone: {alone} in a minute, doubling up to 16 s");
+        assert_eq!(knocks_at_a_full_origin(8, true, 599), 1);
+        assert_eq!(knocks_at_a_full_origin(8, true, 601), 2);
+        let stalled = knocks_at_a_full_origin(8, false, 100);
+        assert!((3..=4).contains(&stalled), "stalled: {stalled} in 100 s, every 30 s");
+    }
 
     #[test]
     fn of_each_pair_exactly_one_dials_first() {

@@ -21,6 +21,8 @@ mod newcomers;
 mod pieces;
 mod rates;
 mod regions;
+mod slots;
+mod table;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -322,6 +324,7 @@ impl Swarm {
         neighbor.proven = hello.origin && dialed;
         neighbor.lacks = self.pieces.held().len();
         self.neighbors.insert(neighbor);
+        self.members.table.link(peer, true);
         if self.faults.is_banned(peer, addr.ip(), self.now) {
             return self.hang_up(peer, Fault::Banned);
         }
@@ -364,6 +367,7 @@ impl Swarm {
     /// Forgets a link and frees what it had under way.
     fn unlink(&mut self, peer: PeerId) {
         let Some(gone) = self.neighbors.remove(peer) else { return };
+        self.members.table.link(peer, false);
         for piece in gone.held.iter() {
             self.pieces.holder_went(piece, gone.place);
         }

@@ -1,10 +1,9 @@
 //! The peers we have links to, and what each of them told us.
-//!
-//! Slots are kept dense so that chance can pick one by number; an index by peer id finds one. Both change together, here only.
 
 use super::rates::Speed;
+use super::slots::{OfPeer, Slots};
 use crate::unit::{BlockSpan, PeerId, PieceSet, RequestId, Span, Time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// A permission to ask us that was not used yet.
@@ -228,59 +227,22 @@ const LEFT_LYING: Span = Span::s(1);
 const IDLE_PLACE: Span = Span::s(30);
 
 /// All linked peers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Neighbors {
-    slots: Vec<Neighbor>,
-    index: BTreeMap<PeerId, usize>,
+pub(super) type Neighbors = Slots<Neighbor>;
+
+impl OfPeer for Neighbor {
+    fn peer(&self) -> PeerId {
+        self.peer
+    }
 }
 
 impl Neighbors {
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    pub fn get(&self, peer: PeerId) -> Option<&Neighbor> {
-        self.index.get(&peer).map(|&at| &self.slots[at])
-    }
-
-    pub fn get_mut(&mut self, peer: PeerId) -> Option<&mut Neighbor> {
-        self.index.get(&peer).map(|&at| &mut self.slots[at])
-    }
-
-    pub fn at(&self, slot: usize) -> &Neighbor {
-        &self.slots[slot]
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Neighbor> {
-        self.slots.iter()
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Neighbor> {
-        self.slots.iter_mut()
-    }
-
-    pub fn insert(&mut self, neighbor: Neighbor) {
-        debug_assert!(!self.index.contains_key(&neighbor.peer));
-        self.index.insert(neighbor.peer, self.slots.len());
-        self.slots.push(neighbor);
-    }
-
-    pub fn remove(&mut self, peer: PeerId) -> Option<Neighbor> {
-        let at = self.index.remove(&peer)?;
-        let gone = self.slots.swap_remove(at);
-        if let Some(moved) = self.slots.get(at) {
-            self.index.insert(moved.peer, at);
-        }
-        Some(gone)
-    }
-
     /// Whether one more that is not known to answer may be tried.
     pub fn may_try_one(&self, now: Time, trial: Span) -> bool {
-        self.slots.iter().filter(|neighbor| neighbor.is_on_trial(now, trial)).count() < ON_TRIAL_MAX
+        self.iter().filter(|neighbor| neighbor.is_on_trial(now, trial)).count() < ON_TRIAL_MAX
     }
 
     pub fn has_origin(&self) -> bool {
-        self.slots.iter().any(|neighbor| neighbor.is_origin)
+        self.iter().any(|neighbor| neighbor.is_origin)
     }
 }
 

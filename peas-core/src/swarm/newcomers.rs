@@ -110,11 +110,9 @@ impl Swarm {
             return;
         }
         self.newcomers.save(self.now, self.uplink.bytes_per_s().unwrap_or(UPLINK_UNKNOWN));
-        let count = self.neighbors.len();
         while self.newcomers.saved_bytes >= f64::from(BLOCK_BYTES) && self.neighbors.may_try_one(self.now, self.trial()) {
-            let start = self.rng.below(count.max(1));
             let idle = |neighbor: &&Neighbor| !neighbor.takes && neighbor.permits.is_empty() && neighbor.serving.is_empty();
-            let turns = (0..count).map(|turn| self.neighbors.at((start + turn) % count));
+            let turns = self.rng.walk(self.neighbors.len()).map(|slot| self.neighbors.at(slot));
             let may = turns.filter(idle).filter(|neighbor| neighbor.may_be_granted(self.now));
             let Some(peer) = may.min_by_key(|neighbor| neighbor.served_at.is_none()).map(|neighbor| neighbor.peer) else { return };
             self.newcomers.saved_bytes -= f64::from(BLOCK_BYTES);

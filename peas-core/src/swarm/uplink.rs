@@ -204,19 +204,12 @@ impl Swarm {
 
     /// Who is granted next, and whether it was the only one that could be.
     fn pick_receiver(&mut self) -> Option<(PeerId, bool)> {
-        let count = self.neighbors.len();
-        if count == 0 {
-            return None;
-        }
-        // A random walk over all slots without writing down a permutation: a random start and a step coprime to the count.
-        let start = self.rng.below(count);
-        let step = self.random_step(count);
         let mut best: Option<((bool, bool, i64), PeerId)> = None;
         let mut tried = 0;
         let try_one = self.neighbors.may_try_one(self.now, self.trial());
         let crowded = self.is_crowded();
-        for turn in 0..count {
-            let neighbor = self.neighbors.at((start + turn * step) % count);
+        for slot in self.rng.walk(self.neighbors.len()) {
+            let neighbor = self.neighbors.at(slot);
             if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) || self.newcomers.doubt(neighbor) {
                 continue;
             }
@@ -241,15 +234,6 @@ impl Swarm {
     /// How long a permit is young: four round trips; 250 ms while they are not known. Then the next is tried beside it.
     pub(super) fn trial(&self) -> Span {
         self.uplink.round_trip.map_or(TRIAL, |round_trip| Span(round_trip.0 * 4).clamp(TRIAL_MIN, TRIAL))
-    }
-
-    fn random_step(&mut self, count: usize) -> usize {
-        loop {
-            let step = 1 + self.rng.below(count);
-            if gcd(step, count) == 1 {
-                return step;
-            }
-        }
     }
 
     /// Gives a peer leave to ask, and tells it.
@@ -457,8 +441,4 @@ impl Swarm {
             None => Span::ms(50),
         }
     }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

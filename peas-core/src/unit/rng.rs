@@ -31,15 +31,41 @@ impl Rng {
         self.0.f64()
     }
 
+    /// The numbers below `count`, each once, from a random start in random equal steps: a way through many without writing an order down.
+    pub fn walk(&mut self, count: usize) -> impl Iterator<Item = usize> + use<> {
+        let start = self.below(count);
+        let step = loop {
+            let step = 1 + self.below(count);
+            if count == 0 || gcd(step, count) == 1 {
+                break step;
+            }
+        };
+        (0..count).map(move |turn| (start + turn * step) % count)
+    }
+
     /// Brings the items into a random order.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         self.0.shuffle(items);
     }
 }
 
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_passes_each_number_once() {
+        let mut rng = Rng::new(1);
+        for count in 0..200 {
+            let mut seen: Vec<usize> = rng.walk(count).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..count).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn the_sequence_of_a_seed_never_changes() {
