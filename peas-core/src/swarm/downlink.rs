@@ -62,6 +62,10 @@ const GRANT_KEPT: Span = Span::s(3);
 /// A request is late when nothing of it came for this long, or for four times what it should take.
 const PATIENCE_MIN: Span = Span::s(5);
 
+/// Who was asked for something and has sent nothing for this long is asked for no more until it does. 1 s: with 3 s a tenth more is waited for
+/// in vain (`peas-sim report --only stallers`), and a slow link brings a block in that time.
+const WAITS_MAX: Span = Span::s(1);
+
 /// What a request takes before its first byte comes, at least. 0.1 s: a long round trip and a little queue; without it every request
 /// that is a round trip old looks late, and requests are stolen to and fro.
 const REQUEST_S: f64 = 0.1;
@@ -178,9 +182,18 @@ impl Swarm {
         !self.is_holding_off()
             && neighbor.told_held
             && (neighbor.proven || neighbor.fetches.is_empty())
+            && !self.keeps_us_waiting(neighbor)
             && self.downlink.fetches.len() < self.limits.fetches_max.into()
             && self.downlink.outstanding_bytes + u64::from(self.geometry.piece_bytes()) <= self.window_bytes(spare)
             && (!neighbor.is_far || self.has_room_from_afar())
+    }
+
+    /// Whether we asked it for something and nothing has come for a while: then it is asked for no more.
+    fn keeps_us_waiting(&self, neighbor: &Neighbor) -> bool {
+        let under_way = || neighbor.fetches.iter().filter_map(|req| self.downlink.fetches.get(req)).filter(|fetch| !fetch.received);
+        let asked_at = under_way().map(|fetch| fetch.asked_at).min();
+        let came_at = under_way().filter(|fetch| fetch.arrived > 0).map(|fetch| fetch.last_at).max();
+        asked_at.max(came_at).is_some_and(|since| self.now.since(since) > WAITS_MAX)
     }
 
     /// From afar, two pieces, or one and what twice the distance hides, are on their way at any time, and one where that takes long: a thin

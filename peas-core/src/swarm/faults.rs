@@ -9,14 +9,21 @@ use std::net::IpAddr;
 const BAN: Span = Span::s(3600);
 const BAN_MAX: Span = Span::s(24 * 3600);
 
+/// The same for one that lets requests lie: as long as there is anybody else it is left alone. 600 s: with 60 s, three in ten that stall are
+/// back again and again, and cost the others a quarter of their time instead of an eighth (`peas-sim report --only stallers`).
+const SHUN: Span = Span::s(600);
+
 /// Bans remembered. Beyond it the one that ends first is forgotten.
 const BANS_MAX: usize = 1024;
 
 /// Banned keys of one address that ban the address: keys cost nothing, addresses do.
 const KEYS_PER_ADDRESS: u32 = 3;
 
-/// Half strikes that end a link: four promises of pieces not kept, or eight requests not answered in time.
+/// Half strikes that end a link: four promises of pieces not kept, or eight requests not answered in time; half as many if it has never given
+/// anything. They are forgiven when there is no other for this long.
 const HALF_STRIKES_MAX: u8 = 8;
+const HALF_STRIKES_MAX_UNPROVEN: u8 = 4;
+const FORGIVEN_AFTER: Span = Span::s(600);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Ban {
@@ -24,32 +31,47 @@ struct Ban {
     times: u32,
 }
 
-/// Banned peers and addresses.
+/// Bans of one kind, by peer.
+#[derive(Clone, Debug, Default)]
+struct Bans(BTreeMap<PeerId, Ban>);
+
+impl Bans {
+    fn holds(&self, peer: PeerId, now: Time) -> bool {
+        self.0.get(&peer).is_some_and(|ban| ban.until > now)
+    }
+
+    /// Bans for this long, and for twice as long with each time.
+    fn add(&mut self, peer: PeerId, first: Span, now: Time) {
+        if self.0.len() >= BANS_MAX
+            && let Some(soonest) = self.0.iter().min_by_key(|(_, ban)| ban.until).map(|(&peer, _)| peer)
+        {
+            self.0.remove(&soonest);
+        }
+        let ban = self.0.entry(peer).or_default();
+        ban.until = now + Span(first.0 << ban.times.min(8)).min(BAN_MAX);
+        ban.times += 1;
+    }
+}
+
+/// Banned peers and addresses, and peers that are shunned.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
-    peers: BTreeMap<PeerId, Ban>,
+    banned: Bans,
     addresses: BTreeMap<IpAddr, u32>,
+    shunned: Bans,
 }
 
 impl Faults {
     pub fn is_banned(&self, peer: PeerId, addr: IpAddr, now: Time) -> bool {
-        self.peers.get(&peer).is_some_and(|ban| ban.until > now)
-            || self.addresses.get(&addr).is_some_and(|&keys| keys >= KEYS_PER_ADDRESS && !addr.is_loopback())
+        self.banned.holds(peer, now) || self.addresses.get(&addr).is_some_and(|&keys| keys >= KEYS_PER_ADDRESS && !addr.is_loopback())
     }
 
     pub fn count(&self) -> u32 {
-        self.peers.len() as u32
+        self.banned.0.len() as u32
     }
 
     fn ban(&mut self, peer: PeerId, addr: IpAddr, now: Time) {
-        if self.peers.len() >= BANS_MAX
-            && let Some(first) = self.peers.iter().min_by_key(|(_, ban)| ban.until).map(|(&peer, _)| peer)
-        {
-            self.peers.remove(&first);
-        }
-        let ban = self.peers.entry(peer).or_default();
-        ban.until = now + Span(BAN.0 << ban.times.min(5)).min(BAN_MAX);
-        ban.times += 1;
+        self.banned.add(peer, BAN, now);
         if self.addresses.len() < BANS_MAX {
             *self.addresses.entry(addr).or_default() += 1;
         }
@@ -80,10 +102,23 @@ impl Swarm {
 
     pub(super) fn half_strike(&mut self, peer: PeerId) {
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
-        neighbor.half_strikes = neighbor.half_strikes.saturating_add(1);
-        if neighbor.half_strikes >= HALF_STRIKES_MAX {
+        if self.now.since(neighbor.struck_at) >= FORGIVEN_AFTER {
+            neighbor.half_strikes = 0;
+        }
+        (neighbor.half_strikes, neighbor.struck_at) = (neighbor.half_strikes.saturating_add(1), self.now);
+        let most = if neighbor.proven { HALF_STRIKES_MAX } else { HALF_STRIKES_MAX_UNPROVEN };
+        if neighbor.half_strikes >= most {
+            // Who is named in the pea is tried again as ever.
+            if !(neighbor.is_origin && neighbor.dialed) {
+                self.faults.shunned.add(peer, SHUN, self.now);
+            }
             self.hang_up(peer, Fault::Unreliable);
         }
+    }
+
+    /// Whether it let requests lie lately, and there are others. Its own link, if it is up, is none of them.
+    pub(super) fn is_shunned(&self, peer: PeerId) -> bool {
+        self.faults.shunned.holds(peer, self.now) && self.neighbors.iter().any(|neighbor| neighbor.peer != peer)
     }
 
     /// Ends a link: what it had under way is free at once, whatever the driver still hears of it is ignored.
@@ -98,6 +133,10 @@ impl Swarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::{Input, Limits, Role, Setup};
+    use crate::unit::{Geometry, PieceSet, RequestId};
+    use crate::wire::{Hello, Message};
+    use std::net::SocketAddr;
 
     fn key(number: u32) -> PeerId {
         let mut key = [0; 32];
@@ -118,7 +157,7 @@ mod tests {
             faults.ban(key(number), addr(number), Time::ZERO + Span::ms(number.into()));
         }
         let now = Time::ZERO + Span::s(60);
-        assert_eq!((faults.peers.len(), faults.addresses.len()), (BANS_MAX, BANS_MAX));
+        assert_eq!((faults.banned.0.len(), faults.addresses.len()), (BANS_MAX, BANS_MAX));
         assert!(faults.is_banned(key(0), addr(0), now) && faults.is_banned(key(most - 1), addr(most - 1), now));
         assert!(!faults.is_banned(key(1), addr(1), now), "the control: it was banned, and is forgotten");
     }
@@ -135,5 +174,97 @@ mod tests {
         }
         assert!(faults.is_banned(key(99), theirs, Time::ZERO));
         assert!(!faults.is_banned(key(99), ours, Time::ZERO));
+    }
+
+    /// A client and the links it has; who is linked holds everything and grants.
+    struct Client {
+        swarm: Swarm,
+        now: Time,
+    }
+
+    impl Client {
+        fn new() -> Self {
+            let geometry = Geometry::new(1 << 20, 1 << 15).unwrap();
+            let (me, held) = (key(0), PieceSet::empty(&geometry));
+            let setup = Setup { geometry, me, held, role: Role::Peer, limits: Limits::default(), region: 0, seed: 1 };
+            Self { swarm: Swarm::new(setup), now: Time::ZERO }
+        }
+
+        /// What it asks for and whom it hangs up on.
+        fn give(&mut self, input: Input) -> (Vec<RequestId>, Vec<Fault>) {
+            self.swarm.handle(self.now, input);
+            let (mut fetches, mut hangups) = (Vec::new(), Vec::new());
+            while let Some(output) = self.swarm.poll() {
+                match output {
+                    Output::Fetch { req, .. } => fetches.push(req),
+                    Output::Hangup { why, .. } => hangups.push(why),
+                    _ => {}
+                }
+            }
+            (fetches, hangups)
+        }
+
+        fn link(&mut self, number: u32) -> Vec<Fault> {
+            let (peer, addr) = (key(number), SocketAddr::from(([10, 0, 0, number as u8], 7000)));
+            let hello =
+                Hello { version: 1, content: [0; 32], proof: Vec::new(), listen_port: None, region: 0, origin: false, extensions: 0 };
+            let up = self.give(Input::LinkUp { peer, addr, dialed: false, round_trip: None, hello }).1;
+            self.give(Input::Message { peer, message: Message::Held { runs: vec![(0, 32)], need: 0, queue_ms: 0 } });
+            up
+        }
+
+        fn grant(&mut self, number: u32) -> Vec<RequestId> {
+            self.give(Input::Message { peer: key(number), message: Message::Grant { blocks: 2, spare: false } }).0
+        }
+
+        /// Requests that the peer lets lie, one after the other, until it is hung up on.
+        fn is_let_down_by(&mut self, number: u32) -> usize {
+            for requests in 1.. {
+                assert_eq!(self.grant(number).len(), 1, "it was asked for something");
+                assert!(self.grant(number).is_empty(), "who owes something is asked for no more");
+                let until = self.now + Span::s(6);
+                while self.now < until {
+                    self.now = self.now + Span::ms(250);
+                    if self.give(Input::Timeout).1.contains(&Fault::Unreliable) {
+                        return requests;
+                    }
+                }
+            }
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn who_lets_requests_lie_is_left_alone_while_there_are_others() {
+        let mut client = Client::new();
+        assert!(client.link(1).is_empty() && client.link(2).is_empty());
+        assert_eq!(client.is_let_down_by(1), usize::from(HALF_STRIKES_MAX_UNPROVEN));
+        assert_eq!(client.link(1), [Fault::Unreliable], "it comes again at once");
+        let soon = client.now + Span::s(599);
+        client.now = client.now + SHUN;
+        assert!(client.link(1).is_empty(), "and after ten minutes");
+        client.is_let_down_by(1);
+        client.now = soon + SHUN;
+        assert_eq!(client.link(1), [Fault::Unreliable], "the second time is for twice as long");
+        client.give(Input::LinkDown { peer: key(2) });
+        assert!(client.link(1).is_empty(), "nobody else is there");
+    }
+
+    /// A second of silence now and then is no reason: strikes are forgiven.
+    #[test]
+    fn old_strikes_are_forgiven() {
+        let mut client = Client::new();
+        client.link(1);
+        let strikes = |client: &mut Client, count| {
+            for _ in 0..count {
+                client.swarm.half_strike(key(1));
+            }
+            client.swarm.neighbors.get(key(1)).is_some()
+        };
+        assert!(strikes(&mut client, HALF_STRIKES_MAX_UNPROVEN - 1));
+        client.now = client.now + FORGIVEN_AFTER;
+        client.give(Input::Timeout);
+        assert!(strikes(&mut client, HALF_STRIKES_MAX_UNPROVEN - 1));
+        assert!(!strikes(&mut client, 1));
     }
 }

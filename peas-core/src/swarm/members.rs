@@ -431,6 +431,7 @@ impl Swarm {
             && self.members.may_try(addr, self.now)
             && !self.does_without(addr)
             && !self.members.probing.contains_key(&addr)
+            && !self.is_shunned(member.peer())
             && (member.proven || self.members.knocks.may_knock(addr.ip(), self.now))
     }
 

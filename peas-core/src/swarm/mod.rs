@@ -328,6 +328,9 @@ impl Swarm {
         if self.faults.is_banned(peer, addr.ip(), self.now) {
             return self.hang_up(peer, Fault::Banned);
         }
+        if self.is_shunned(peer) {
+            return self.hang_up(peer, Fault::Unreliable);
+        }
         if self.leaving {
             return self.hang_up(peer, Fault::Leaving);
         }

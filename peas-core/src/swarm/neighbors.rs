@@ -100,8 +100,9 @@ pub(super) struct Neighbor {
     /// Since when it offers what we lack and gives us nothing; for long: it owes us. `regions` settles both.
     pub offers_since: Time,
     pub owes: bool,
-    /// Half strikes: promises of pieces not kept.
+    /// Half strikes: promises of pieces not kept. And when the last one was.
     pub half_strikes: u8,
+    pub struck_at: Time,
     /// Assignments that we still allow it to make (clients of origins count this).
     pub credit_out: u32,
 }
@@ -162,6 +163,7 @@ impl Neighbor {
             offers_since: now,
             owes: false,
             half_strikes: 0,
+            struck_at: now,
             credit_out: 0,
         }
     }
