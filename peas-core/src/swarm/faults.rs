@@ -133,10 +133,10 @@ impl Swarm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::{Input, Limits, Role, Setup};
-    use crate::unit::{Geometry, PieceSet, RequestId};
-    use crate::wire::{Hello, Message};
-    use std::net::SocketAddr;
+    use crate::swarm::tests::{addr, hello, machine, peer};
+    use crate::swarm::{Input, Role};
+    use crate::unit::RequestId;
+    use crate::wire::Message;
 
     fn key(number: u32) -> PeerId {
         let mut key = [0; 32];
@@ -184,10 +184,7 @@ mod tests {
 
     impl Client {
         fn new() -> Self {
-            let geometry = Geometry::new(1 << 20, 1 << 15).unwrap();
-            let (me, held) = (key(0), PieceSet::empty(&geometry));
-            let setup = Setup { geometry, me, held, role: Role::Peer, limits: Limits::default(), region: 0, seed: 1 };
-            Self { swarm: Swarm::new(setup), now: Time::ZERO }
+            Self { swarm: machine(0, 32, Role::Peer), now: Time::ZERO }
         }
 
         /// What it asks for and whom it hangs up on.
@@ -204,24 +201,23 @@ mod tests {
             (fetches, hangups)
         }
 
-        fn link(&mut self, number: u32) -> Vec<Fault> {
-            let (peer, addr) = (key(number), SocketAddr::from(([10, 0, 0, number as u8], 7000)));
-            let hello =
-                Hello { version: 1, content: [0; 32], proof: Vec::new(), listen_port: None, region: 0, origin: false, extensions: 0 };
-            let up = self.give(Input::LinkUp { peer, addr, dialed: false, round_trip: None, hello }).1;
-            self.give(Input::Message { peer, message: Message::Held { runs: vec![(0, 32)], need: 0, queue_ms: 0 } });
+        fn link(&mut self, n: u8) -> Vec<Fault> {
+            let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: hello(false) };
+            let up = self.give(up).1;
+            let held = Message::Held { runs: vec![(0, 32)], need: 0, queue_ms: 0 };
+            self.give(Input::Message { peer: peer(n), message: held });
             up
         }
 
-        fn grant(&mut self, number: u32) -> Vec<RequestId> {
-            self.give(Input::Message { peer: key(number), message: Message::Grant { blocks: 2, spare: false } }).0
+        fn grant(&mut self, n: u8) -> Vec<RequestId> {
+            self.give(Input::Message { peer: peer(n), message: Message::Grant { blocks: 4, spare: false } }).0
         }
 
         /// Requests that the peer lets lie, one after the other, until it is hung up on.
-        fn is_let_down_by(&mut self, number: u32) -> usize {
+        fn is_let_down_by(&mut self, n: u8) -> usize {
             for requests in 1.. {
-                assert_eq!(self.grant(number).len(), 1, "it was asked for something");
-                assert!(self.grant(number).is_empty(), "who owes something is asked for no more");
+                assert_eq!(self.grant(n).len(), 1, "it was asked for something");
+                assert!(self.grant(n).is_empty(), "who owes something is asked for no more");
                 let until = self.now + Span::s(6);
                 while self.now < until {
                     self.now = self.now + Span::ms(250);
@@ -246,7 +242,7 @@ mod tests {
         client.is_let_down_by(1);
         client.now = soon + SHUN;
         assert_eq!(client.link(1), [Fault::Unreliable], "the second time is for twice as long");
-        client.give(Input::LinkDown { peer: key(2) });
+        client.give(Input::LinkDown { peer: peer(2) });
         assert!(client.link(1).is_empty(), "nobody else is there");
     }
 
@@ -257,9 +253,9 @@ mod tests {
         client.link(1);
         let strikes = |client: &mut Client, count| {
             for _ in 0..count {
-                client.swarm.half_strike(key(1));
+                client.swarm.half_strike(peer(1));
             }
-            client.swarm.neighbors.get(key(1)).is_some()
+            client.swarm.neighbors.get(peer(1)).is_some()
         };
         assert!(strikes(&mut client, HALF_STRIKES_MAX_UNPROVEN - 1));
         client.now = client.now + FORGIVEN_AFTER;

@@ -495,28 +495,18 @@ fn dials_first(me: PeerId, other: PeerId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::{Fault, Input, Limits, Role, Setup};
-    use crate::unit::{Geometry, PieceSet};
-    use crate::wire::Hello;
-
-    fn peer(n: u8) -> (PeerId, SocketAddr) {
-        (PeerId([n; 32]), SocketAddr::from(([10, 0, 0, n], 7000)))
-    }
-
-    fn hello(origin: bool) -> Hello {
-        Hello { version: 1, content: [0; 32], proof: Vec::new(), listen_port: None, region: 0, origin, extensions: 0 }
-    }
+    use crate::swarm::tests::{addr, hello, machine, peer};
+    use crate::swarm::{Fault, Input, Role};
 
     /// How often a client with so many neighbours knocks at a full origin in this time.
     fn knocks_at_a_full_origin(neighbors: u8, receives: bool, within_s: u64) -> usize {
-        let geometry = Geometry::new(1 << 20, 1 << 15).unwrap();
-        let (me, held) = (peer(200).0, PieceSet::empty(&geometry));
-        let mut swarm = Swarm::new(Setup { geometry, me, held, role: Role::Peer, limits: Limits::default(), region: 0, seed: 1 });
-        let (origin, at_origin) = peer(100);
+        let mut swarm = machine(200, 32, Role::Peer);
+        let (origin, at_origin) = (peer(100), addr(100));
         for n in 1..=neighbors {
-            let (peer, addr) = peer(n);
-            swarm.handle(Time::ZERO, Input::LinkUp { peer, addr, dialed: false, round_trip: None, hello: hello(false) });
-            swarm.handle(Time::ZERO, Input::Message { peer, message: Message::Held { runs: Vec::new(), need: 1, queue_ms: 0 } });
+            let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: hello(false) };
+            swarm.handle(Time::ZERO, up);
+            let held = Message::Held { runs: Vec::new(), need: 1, queue_ms: 0 };
+            swarm.handle(Time::ZERO, Input::Message { peer: peer(n), message: held });
         }
         let candidate = Candidate { addr: at_origin, peer: None, via: Via::Bootstrap };
         swarm.handle(Time::ZERO, Input::Candidates(vec![candidate]));

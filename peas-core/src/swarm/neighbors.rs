@@ -207,6 +207,13 @@ impl Neighbor {
         lets_lie || (!self.has_asked && !self.proven && now.since(self.linked_at) >= IDLE_PLACE)
     }
 
+    /// Whether its place may be given to one of the same crowd: it came lately, by itself, and nothing is under way. Those whom we dialled stay,
+    /// so that nobody is surrounded by who knocks most often.
+    pub fn may_give_way(&self, now: Time) -> bool {
+        let is_young = !self.dialed && self.told_held && now.since(self.linked_at) < CROWD_LASTS;
+        is_young && self.permits.is_empty() && self.serving.is_empty() && self.fetches.is_empty()
+    }
+
     /// Whether neither side can help the other any more.
     pub fn is_whole(&self) -> bool {
         self.told_held && self.held.is_full()
@@ -227,6 +234,9 @@ const ON_TRIAL_MAX: usize = 3;
 /// as soon as somebody else wants it.
 const LEFT_LYING: Span = Span::s(1);
 const IDLE_PLACE: Span = Span::s(30);
+
+/// Links of one crowd come within this time.
+const CROWD_LASTS: Span = Span::s(60);
 
 /// All linked peers.
 pub(super) type Neighbors = Slots<Neighbor>;

@@ -8,19 +8,19 @@ use std::collections::BTreeMap;
 
 const PIECE: u32 = 64 << 10;
 
-fn peer(n: u8) -> PeerId {
+pub(super) fn peer(n: u8) -> PeerId {
     PeerId([n; 32])
 }
 
-fn addr(n: u8) -> SocketAddr {
+pub(super) fn addr(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 7000))
 }
 
-fn hello(origin: bool) -> Hello {
+pub(super) fn hello(origin: bool) -> Hello {
     Hello { version: 1, content: [0; 32], proof: Vec::new(), listen_port: Some(7000), region: 0, origin, extensions: 0 }
 }
 
-fn machine(n: u8, pieces: u32, role: Role) -> Swarm {
+pub(super) fn machine(n: u8, pieces: u32, role: Role) -> Swarm {
     let geometry = Geometry::new(u64::from(pieces) * u64::from(PIECE), PIECE).unwrap();
     let held = if role == Role::Origin { PieceSet::full(&geometry) } else { PieceSet::empty(&geometry) };
     Swarm::new(Setup { geometry, me: peer(n), held, role, limits: Limits::default(), region: 0, seed: n.into() })
@@ -580,4 +580,43 @@ fn who_is_near_and_does_not_give_does_not_keep_a_region_from_what_is_afar() {
         }
     }
     assert!(whole_at.is_some_and(|ms| ms > 7000), "whole after {whole_at:?} ms; the liar was to be waited for a while");
+}
+
+/// A machine as full as others may make it: so many that knocked, all in the same second.
+fn full_house(role: Role) -> (Swarm, Vec<u8>) {
+    let mut swarm = machine(0, 32, role);
+    let mut refused = Vec::new();
+    for n in 1..=49 {
+        if !comes(&mut swarm, n, n <= 8, Time::ZERO).is_empty() {
+            refused.push(n);
+        }
+    }
+    (swarm, refused)
+}
+
+/// A link to `n`; whom the machine hangs up on for it.
+fn comes(swarm: &mut Swarm, n: u8, dialed: bool, at: Time) -> Vec<(PeerId, Fault)> {
+    let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed, round_trip: None, hello: hello(false) };
+    swarm.handle(at, up);
+    swarm.handle(at, Input::Message { peer: peer(n), message: Message::Held { runs: Vec::new(), need: 32, queue_ms: 0 } });
+    let outputs = std::iter::from_fn(|| swarm.poll());
+    outputs.filter_map(|output| if let Output::Hangup { peer, why } = output { Some((peer, why)) } else { None }).collect()
+}
+
+#[test]
+fn a_crowd_is_mixed_and_nobody_else_gives_way() {
+    let (mut swarm, refused) = full_house(Role::Peer);
+    assert_eq!(refused, [49], "one swap a second, and the first second has not passed");
+    let at = |s: u64| Time::ZERO + Span::s(s);
+    for n in 50..=75 {
+        let hung_up = comes(&mut swarm, n, false, at(u64::from(n) - 49));
+        let [(gone, Fault::Idle)] = hung_up[..] else { panic!("{n}: {hung_up:?}") };
+        assert!(!(1..=8).any(|dialed| gone == peer(dialed)), "those whom it dialled stay");
+        assert_eq!(comes(&mut swarm, 100 + n, false, at(u64::from(n) - 49)), [(peer(100 + n), Fault::Full)], "another one in that second");
+    }
+    // A minute later nobody is young, and they are neighbours like any others, as soon as something was exchanged.
+    swarm.neighbors.iter_mut().for_each(|neighbor| neighbor.has_asked = true);
+    assert_eq!(comes(&mut swarm, 250, false, at(90)), [(peer(250), Fault::Full)]);
+    let (mut origin, refused) = full_house(Role::Origin);
+    assert!(refused.is_empty() && comes(&mut origin, 250, false, at(2)).is_empty(), "an origin has room for more");
 }
