@@ -447,6 +447,7 @@ impl Swarm {
         self.set_slow_aside();
         self.lapse_assignments();
         self.lapse_fetches();
+        self.watch_downlink();
         self.credit_origins();
         self.look_around();
         self.use_kept_grants();
