@@ -447,9 +447,9 @@ impl Swarm {
         self.set_slow_aside();
         self.lapse_assignments();
         self.lapse_fetches();
-        self.watch_downlink();
         self.credit_origins();
         self.look_around();
+        self.watch_downlink();
         self.use_kept_grants();
         self.tend_members();
         self.watch_availability();

@@ -145,6 +145,12 @@ impl Pieces {
         self.geometry.pieces().filter(|&piece| !self.held.contains(piece) && self.is_afar(piece) && !self.is_near(piece))
     }
 
+    /// Pieces that we lack and have not asked for, and that other clients near or far have got.
+    pub fn on_offer(&self) -> u32 {
+        let is_open = |piece: &PieceIdx| !self.held.contains(*piece) && !self.asked.contains(*piece);
+        self.geometry.pieces().filter(is_open).filter(|&piece| self.is_near(piece) || self.is_afar(piece)).count() as u32
+    }
+
     /// Missing pieces that no neighbour holds.
     pub fn unavailable(&self) -> u32 {
         self.geometry.pieces().filter(|&piece| !self.held.contains(piece) && self.holders[piece.at()] == 0).count() as u32

@@ -621,30 +621,34 @@ fn a_crowd_is_mixed_and_nobody_else_gives_way() {
     assert!(refused.is_empty() && comes(&mut origin, 250, false, at(2)).is_empty(), "an origin has room for more");
 }
 
-/// Pieces that a client asks for when everybody grants, that receives `now_bytes_per_s` and once received more.
-fn asked_for(now_bytes_per_s: f64, most_bytes_per_s: u64) -> usize {
+/// Pieces that a client asks for when everybody grants and holds so many, that receives `now_bytes_per_s` and once received more.
+fn asked_for(now_bytes_per_s: f64, most_bytes_per_s: f64, on_offer: u32) -> usize {
     let mut swarm = machine(0, 32, Role::Peer);
-    let at = |ms: u64| Time::ZERO + Span::ms(ms);
-    for (from_ms, bytes_per_s) in [(0, most_bytes_per_s), (10_000, now_bytes_per_s as u64)] {
-        for ms in (from_ms..from_ms + 10_000).step_by(50) {
-            swarm.downlink.flow.add(at(ms), bytes_per_s / 20);
-            swarm.handle(at(ms), Input::Timeout);
+    for n in 1..=16 {
+        let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed: true, round_trip: Some(Span::ms(1)), hello: hello(false) };
+        swarm.handle(Time::ZERO, up);
+        let held = Message::Held { runs: vec![(0, on_offer)], need: 0, queue_ms: 0 };
+        swarm.handle(Time::ZERO, Input::Message { peer: peer(n), message: held });
+    }
+    let mut now = Time::ZERO;
+    for bytes_per_s in [most_bytes_per_s, now_bytes_per_s] {
+        for _ in 0..200 {
+            now = now + Span::ms(50);
+            swarm.downlink.flow.add(now, (bytes_per_s / 20.0) as u64);
+            swarm.handle(now, Input::Timeout);
         }
     }
     for n in 1..=16 {
-        let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: hello(false) };
-        swarm.handle(at(20_000), up);
-        let held = Message::Held { runs: vec![(0, 32)], need: 0, queue_ms: 0 };
-        swarm.handle(at(20_000), Input::Message { peer: peer(n), message: held });
-        swarm.handle(at(20_000), Input::Message { peer: peer(n), message: Message::Grant { blocks: 4, spare: false } });
+        swarm.handle(now, Input::Message { peer: peer(n), message: Message::Grant { blocks: 4, spare: false } });
     }
     std::iter::from_fn(|| swarm.poll()).filter(|output| matches!(output, Output::Fetch { .. })).count()
 }
 
 #[test]
 fn a_downlink_that_senders_do_not_fill_asks_for_more() {
-    assert_eq!(asked_for(1e6, 1_000_000), 4);
-    assert_eq!(asked_for(0.8e6, 1_000_000), 4, "nine tenths of what it was, over eight tenths: not a piece more");
-    assert_eq!(asked_for(0.6e6, 1_000_000), 6);
-    assert_eq!(asked_for(0.1e6, 1_000_000), 8, "and no more than that");
+    assert_eq!(asked_for(1e6, 1e6, 32), 4);
+    assert_eq!(asked_for(0.8e6, 1e6, 32), 4, "nine tenths of what it was, over eight tenths: not a piece more");
+    assert_eq!(asked_for(0.6e6, 1e6, 32), 6);
+    assert_eq!(asked_for(0.1e6, 1e6, 32), 8, "and no more than that");
+    assert_eq!(asked_for(0.1e6, 1e6, 11), 4, "not while the swarm waits for more to be there");
 }
