@@ -3,7 +3,7 @@
 //! Each piece is waiting, assigned to one peer under a lease, or out. A lapsed assignment, or one whose holder went before anyone
 //! else announced the piece, waits again, at the front.
 
-use super::neighbors::PERMIT_LIFE;
+use super::neighbors::{PERMIT_LIFE, Serving};
 use super::{Role, Swarm};
 use crate::unit::{PeerId, PieceIdx, Rng, Span, Time};
 use crate::wire::Message;
@@ -36,6 +36,10 @@ pub(super) struct Handout {
 
 /// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
 pub(super) const LEASE_MIN: Span = Span::s(10);
+
+/// A piece that is being sent is not taken back before this many others were begun later and are sent: on a slow uplink each takes long, and
+/// who does not read is overtaken soon.
+const OVERTAKEN_MAX: u32 = 3;
 
 /// Within which a client that is not known to answer must ask for its first piece. 1 s: a crowd that says nothing keeps a piece from the
 /// others for no longer.
@@ -273,6 +277,22 @@ impl Swarm {
         }
     }
 
+    /// All of it is on its way to the peer: from here on it has the time of a lease. And other assignments that were begun before were
+    /// overtaken.
+    pub(super) fn assignment_sent(&mut self, peer: PeerId, sent: &Serving) {
+        let until = self.now + self.lease(peer);
+        let Some(handout) = &mut self.handout else { return };
+        handout.asked(sent.span.piece(), peer, until);
+        let others = self.neighbors.iter_mut().flat_map(|neighbor| &mut neighbor.serving);
+        others.filter(|other| other.since < sent.since).for_each(|other| other.overtaken += 1);
+    }
+
+    /// Whether the piece is still being sent to the peer, and not much slower than others: then its lease goes on, however slow we are.
+    fn is_on_its_way(&self, piece: PieceIdx, peer: PeerId) -> bool {
+        let serving = self.neighbors.get(peer).into_iter().flat_map(|neighbor| &neighbor.serving);
+        serving.filter(|serving| serving.span.piece() == piece).any(|serving| serving.overtaken < OVERTAKEN_MAX)
+    }
+
     pub(super) fn handout_lost(&mut self, peer: PeerId) {
         if let Some(handout) = &mut self.handout {
             handout.holder_went(peer, self.geometry.pieces());
@@ -283,7 +303,9 @@ impl Swarm {
         let Some(handout) = &self.handout else { return };
         for (at, peer) in handout.lapsed(self.now) {
             let Some(piece) = self.geometry.piece(at as u32) else { continue };
-            self.assignment_declined(peer, piece);
+            if !self.is_on_its_way(piece, peer) {
+                self.assignment_declined(peer, piece);
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Serving {
     /// Room that it takes in the queue: its length, or nothing when it is served beside others.
     pub bytes: u64,
     pub since: Time,
+    /// Serves that began after this one and ended before it.
+    pub overtaken: u32,
 }
 
 /// A linked peer.

@@ -652,3 +652,70 @@ fn a_downlink_that_senders_do_not_fill_asks_for_more() {
     assert_eq!(asked_for(0.1e6, 1e6, 32), 8, "and no more than that");
     assert_eq!(asked_for(0.1e6, 1e6, 11), 4, "not while the swarm waits for more to be there");
 }
+
+/// An origin and clients that ask for what they are assigned as soon as it is.
+struct Handing {
+    origin: Swarm,
+    now: Time,
+    /// Who was assigned what, in order.
+    assigned: Vec<(PeerId, u32)>,
+    serves: Vec<(PeerId, RequestId)>,
+}
+
+impl Handing {
+    fn give(&mut self, input: Input) {
+        self.origin.handle(self.now, input);
+        while let Some(output) = self.origin.poll() {
+            match output {
+                Output::Send { peer, message: Message::Assign { piece, .. } } => {
+                    self.assigned.push((peer, piece));
+                    let (req, count) = (self.assigned.len() as u64, 4);
+                    self.give(Input::Message { peer, message: Message::Request { req, piece, first: 0, count } });
+                }
+                Output::Serve { req, to, .. } => self.serves.push((to, req)),
+                _ => {}
+            }
+        }
+    }
+
+    fn wait(&mut self, s: u64) {
+        for _ in 0..s * 4 {
+            self.now = self.now + Span::ms(250);
+            self.give(Input::Timeout);
+        }
+    }
+
+    fn times(&self, piece: u32) -> usize {
+        self.assigned.iter().filter(|assigned| assigned.1 == piece).count()
+    }
+}
+
+#[test]
+fn a_slow_origin_sends_each_piece_once_and_who_does_not_read_loses_it() {
+    let mut handing = Handing { origin: machine(0, 32, Role::Origin), now: Time::ZERO, assigned: Vec::new(), serves: Vec::new() };
+    for n in 1..=4 {
+        let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: hello(false) };
+        handing.give(up);
+        handing.give(Input::Message { peer: peer(n), message: Message::Held { runs: Vec::new(), need: 32, queue_ms: 0 } });
+    }
+    for n in (1..=4).chain(1..=4) {
+        handing.give(Input::Message { peer: peer(n), message: Message::Credit { pieces: n.into(), upload_bytes_per_s: 0 } });
+    }
+    let (first, piece) = handing.assigned[0];
+    handing.wait(60);
+    assert!(
+        !handing.serves.is_empty() && handing.assigned.iter().all(|&(_, piece)| handing.times(piece) == 1),
+        "a minute for the first piece"
+    );
+    // All are sent but the first, whose peer does not read, and others go out.
+    let mut sent = 0;
+    while handing.times(piece) == 1 && sent < 20 {
+        let at = handing.serves.iter().position(|&(to, _)| to != first).expect("others are sent something");
+        let (peer, req) = handing.serves.remove(at);
+        handing.now = handing.now + Span::ms(250);
+        handing.give(Input::ServeEnded { peer, req, sent_bytes: PIECE, damaged: false });
+        handing.wait(1);
+        sent += 1;
+    }
+    assert!(handing.times(piece) == 2 && (3..20).contains(&sent), "{sent} sent before the first piece went to somebody else");
+}

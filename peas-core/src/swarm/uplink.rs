@@ -273,7 +273,7 @@ impl Swarm {
         if neighbor.serving.iter().any(|serving| serving.req == req) {
             return self.fault(peer, Fault::Protocol);
         }
-        neighbor.serving.push(Serving { req, span, bytes, since: self.now });
+        neighbor.serving.push(Serving { req, span, bytes, since: self.now, overtaken: 0 });
         self.uplink.note_queue(self.now, bytes);
         self.output(Output::Serve { req, to: peer, span });
     }
@@ -345,6 +345,7 @@ impl Swarm {
         neighbor.served_at = Some(self.now);
         self.uplink.note_sent(self.now, serving.bytes, sent_bytes.into());
         self.count_copies(u64::from(sent_bytes));
+        self.assignment_sent(peer, &serving);
         if damaged {
             self.refuse(peer, req, REFUSE_NOT_HELD);
             self.on_damaged(serving.span.piece());

@@ -27,6 +27,9 @@ pub fn rows(seed: u64, clients_max: usize) -> Vec<Row> {
     rows.push(row("128 clients, one in 8 uploads 50 Mbit/s, the others 5", {
         crowd(128, 512).with_clients(|at, client| (client.up_bytes_per_s, client.down_bytes_per_s) = (uneven(at), mbit(50.0)))
     }));
+    rows.push(row("128 clients, the origin uploads a quarter of what each of them does, 256 pieces", {
+        Plan { origin_up_bytes_per_s: mbit(12.5) / 4.0, ..crowd(128, 256) }
+    }));
     let homes = |slow: usize| {
         let mut plan = Plan::equal(16, 512, 32 << 10, mbit(4.0), seed).with_clients(|at, client| {
             (client.up_bytes_per_s, client.down_bytes_per_s) = (mbit(if at < slow { 4.0 } else { 20.0 }), mbit(40.0));
