@@ -55,7 +55,7 @@ const FULL_FOR: Span = Span::s(1);
 const FULL_FOR_MAX: Span = Span::s(16);
 
 /// The same for those who have a quarter of the neighbours they want: they may wait this long, unless they receive nothing for `STALLED_FOR`.
-/// Where 2,048 clients knocked at an origin every 16 s, refusing them took a quarter of its uplink.
+/// Where 2,048 clients knocked at an origin every 16 s, refusing them took a fifth of its uplink.
 const FULL_FOR_SETTLED: Span = Span::s(600);
 const STALLED_FOR: Span = Span::s(30);
 
