@@ -107,6 +107,11 @@ impl Downlink {
             wasted_bytes: 0,
         }
     }
+
+    /// What was asked of a neighbour and is not here yet.
+    fn under_way<'a>(&'a self, neighbor: &'a Neighbor) -> impl Iterator<Item = &'a Fetch> {
+        neighbor.fetches.iter().filter_map(|req| self.fetches.get(req)).filter(|fetch| !fetch.received)
+    }
 }
 
 impl Fetch {
@@ -204,9 +209,8 @@ impl Swarm {
 
     /// Whether we asked it for something and nothing has come for a while: then it is asked for no more.
     fn keeps_us_waiting(&self, neighbor: &Neighbor) -> bool {
-        let under_way = || neighbor.fetches.iter().filter_map(|req| self.downlink.fetches.get(req)).filter(|fetch| !fetch.received);
-        let asked_at = under_way().map(|fetch| fetch.asked_at).min();
-        let came_at = under_way().filter(|fetch| fetch.arrived > 0).map(|fetch| fetch.last_at).max();
+        let asked_at = self.downlink.under_way(neighbor).map(|fetch| fetch.asked_at).min();
+        let came_at = self.downlink.under_way(neighbor).filter(|fetch| fetch.arrived > 0).map(|fetch| fetch.last_at).max();
         asked_at.max(came_at).is_some_and(|since| self.now.since(since) > WAITS_MAX)
     }
 
@@ -216,8 +220,7 @@ impl Swarm {
         let (mut outstanding_bytes, mut distance) = (0, Span(u64::MAX));
         for neighbor in self.neighbors.iter().filter(|neighbor| neighbor.is_far) {
             distance = distance.min(neighbor.round_trip.unwrap_or(Span::ZERO));
-            let fetches = neighbor.fetches.iter().filter_map(|req| self.downlink.fetches.get(req)).filter(|fetch| !fetch.received);
-            outstanding_bytes += fetches.map(|fetch| u64::from(fetch.bytes)).sum::<u64>();
+            outstanding_bytes += self.downlink.under_way(neighbor).map(|fetch| u64::from(fetch.bytes)).sum::<u64>();
         }
         if self.is_slow_from_afar(distance) {
             return outstanding_bytes == 0;
@@ -531,11 +534,7 @@ impl Swarm {
         if !neighbor.is_origin || !missing {
             return;
         }
-        let assigned = neighbor
-            .fetches
-            .iter()
-            .filter(|req| self.downlink.fetches.get(req).is_some_and(|fetch| fetch.assigned && !fetch.received))
-            .count() as u32;
+        let assigned = self.downlink.under_way(neighbor).filter(|fetch| fetch.assigned).count() as u32;
         let pieces = wanted.saturating_sub(neighbor.credit_out + assigned);
         if pieces > 0 {
             neighbor.credit_out += pieces;

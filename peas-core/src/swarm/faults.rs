@@ -133,7 +133,7 @@ impl Swarm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::tests::{addr, hello, machine, peer};
+    use crate::swarm::tests::{joins, machine, peer};
     use crate::swarm::{Input, Role};
     use crate::unit::RequestId;
     use crate::wire::Message;
@@ -202,11 +202,7 @@ mod tests {
         }
 
         fn link(&mut self, n: u8) -> Vec<Fault> {
-            let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: hello(false) };
-            let up = self.give(up).1;
-            let held = Message::Held { runs: vec![(0, 32)], need: 0, queue_ms: 0 };
-            self.give(Input::Message { peer: peer(n), message: held });
-            up
+            joins(n, false, vec![(0, 32)], 0).into_iter().flat_map(|input| self.give(input).1).collect()
         }
 
         fn grant(&mut self, n: u8) -> Vec<RequestId> {

@@ -280,9 +280,10 @@ impl Swarm {
     /// All of it is on its way to the peer: from here on it has the time of a lease. And other assignments that were begun before were
     /// overtaken.
     pub(super) fn assignment_sent(&mut self, peer: PeerId, sent: &Serving) {
-        let until = self.now + self.lease(peer);
-        let Some(handout) = &mut self.handout else { return };
-        handout.asked(sent.span.piece(), peer, until);
+        if self.handout.is_none() {
+            return;
+        }
+        self.assignment_asked(peer, sent.span.piece(), self.now);
         let others = self.neighbors.iter_mut().flat_map(|neighbor| &mut neighbor.serving);
         others.filter(|other| other.since < sent.since).for_each(|other| other.overtaken += 1);
     }

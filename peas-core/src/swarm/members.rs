@@ -187,14 +187,13 @@ impl Swarm {
                 Some(known) if known.proven && known.record.addr != heard.record.addr => {}
                 Some(known) if heard.age_s(self.now) < known.age_s(self.now) => self.members.table.renew(heard.record, self.now),
                 Some(_) => {}
-                None => self.add_member(heard),
+                None => self.add_member(Member { linked: self.neighbors.get(peer).is_some(), ..heard }),
             }
         }
         self.dial_some();
     }
 
-    fn add_member(&mut self, mut member: Member) {
-        member.linked = self.neighbors.get(member.peer()).is_some();
+    fn add_member(&mut self, member: Member) {
         if self.members.network_is_full(member.record.addr.ip()) && !member.proven {
             return;
         }
@@ -236,7 +235,7 @@ impl Swarm {
 
     /// Tells some neighbours of a newcomer, and the newcomer of some members.
     fn introduce(&mut self, peer: PeerId) {
-        let Some(record) = self.members.table.get(peer).map(|member| self.record_of(member)) else { return };
+        let Some(record) = self.members.table.get(peer).map(|member| member.told(self.now)) else { return };
         let others = self.rng.walk(self.neighbors.len()).map(|slot| self.neighbors.at(slot).peer).filter(|&other| other != peer);
         let heralds: Vec<PeerId> = others.take(HERALDS).collect();
         for herald in heralds {
@@ -249,22 +248,17 @@ impl Swarm {
         let table = &self.members.table;
         let others = self.rng.walk(table.len()).map(|slot| table.at(slot)).filter(|member| member.record.peer != peer.0);
         let good = others.filter(|member| member.is_good(self.now));
-        let records: Vec<MemberRecord> = good.take(count).map(|member| self.record_of(member)).collect();
+        let records: Vec<MemberRecord> = good.take(count).map(|member| member.told(self.now)).collect();
         if !records.is_empty() {
             self.send(peer, Message::Members(records));
         }
-    }
-
-    /// What is told of a member: it has aged here.
-    fn record_of(&self, member: &Member) -> MemberRecord {
-        MemberRecord { age_s: member.age_s(self.now) as u32, ..member.record.clone() }
     }
 
     /// Live records, youngest first: what a refreshed pea lists.
     pub(super) fn live_records(&self, now: Time, max: usize) -> Vec<MemberRecord> {
         let mut live: Vec<&Member> = self.members.table.iter().filter(|member| member.is_good(now)).collect();
         live.sort_by_key(|member| (member.age_s(now), member.record.peer));
-        live.into_iter().take(max).map(|member| MemberRecord { age_s: member.age_s(now) as u32, ..member.record.clone() }).collect()
+        live.into_iter().take(max).map(|member| member.told(now)).collect()
     }
 
     /// A link came up: what we dialled is proven, what dialled us is to be probed where it says it listens.
@@ -495,7 +489,7 @@ fn dials_first(me: PeerId, other: PeerId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::tests::{addr, hello, machine, peer};
+    use crate::swarm::tests::{addr, hello, joins, machine, peer};
     use crate::swarm::{Fault, Input, Role};
 
     /// How often a client with so many neighbours knocks at a full origin in this time.
@@ -503,10 +497,7 @@ mod tests {
         let mut swarm = machine(200, 32, Role::Peer);
         let (origin, at_origin) = (peer(100), addr(100));
         for n in 1..=neighbors {
-            let up = Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: hello(false) };
-            swarm.handle(Time::ZERO, up);
-            let held = Message::Held { runs: Vec::new(), need: 1, queue_ms: 0 };
-            swarm.handle(Time::ZERO, Input::Message { peer: peer(n), message: held });
+            joins(n, false, vec![], 1).into_iter().for_each(|input| swarm.handle(Time::ZERO, input));
         }
         let candidate = Candidate { addr: at_origin, peer: None, via: Via::Bootstrap };
         swarm.handle(Time::ZERO, Input::Candidates(vec![candidate]));

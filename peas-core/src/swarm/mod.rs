@@ -21,6 +21,8 @@ mod newcomers;
 mod pieces;
 mod rates;
 mod regions;
+#[cfg(test)]
+mod single_tests;
 mod slots;
 mod table;
 #[cfg(test)]

@@ -34,6 +34,11 @@ impl Member {
         self.proven && self.is_alive(now)
     }
 
+    /// What is told of it: it has aged here.
+    pub fn told(&self, now: Time) -> MemberRecord {
+        MemberRecord { age_s: self.age_s(now) as u32, ..self.record.clone() }
+    }
+
     fn network(&self) -> IpAddr {
         network_of(self.record.addr.ip())
     }
