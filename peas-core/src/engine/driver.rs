@@ -301,7 +301,7 @@ impl Driver {
         self.greeted.insert(peer);
         let addr = newcomer.dialed.unwrap_or(newcomer.link.addr);
         let hello = newcomer.admitted.hello.clone();
-        let round_trip = newcomer.link.round_trip.map(|took| Span(took.as_micros() as u64));
+        let round_trip = newcomer.link.round_trip.map(Span::from);
         self.links.start(newcomer);
         self.feed(Input::LinkUp { peer, addr, dialed, round_trip, hello });
     }
@@ -309,6 +309,9 @@ impl Driver {
     fn hear(&mut self, news: News) {
         // What an earlier link of the peer had to say is of no interest.
         let Some(peer) = self.links.peer_of(news.link) else { return };
+        if let Some(took) = self.links.get(peer).and_then(|link| link.serves.nearer()) {
+            self.feed(Input::RoundTrip { peer, took });
+        }
         match news.what {
             What::Message(message) => {
                 if self.may_say(peer, &message) {

@@ -8,10 +8,11 @@ use super::clock::Clock;
 use super::works::{LinkNo, Report, Works};
 use crate::storage::ReadEnd;
 use crate::transport::{LinkError, LinkWriter};
-use crate::unit::{BlockSpan, RequestId};
+use crate::unit::{BlockSpan, RequestId, Span, Time};
 use crate::wire::Message;
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -35,11 +36,24 @@ const BACKLOG_SLOW: u32 = 16 * 1024;
 const MEASURE_S: f64 = 0.1;
 const MEASURE_BYTES: usize = 4 << 20;
 
-/// What is to be sent on a link. As long as the swarm machine lets it grow: `uploads_max`.
-#[derive(Default)]
+/// 100 ms between two questions how far it is to the peer.
+const MEASURE_EVERY: Span = Span::ms(100);
+
+/// No length of time.
+const UNKNOWN: Span = Span(u64::MAX);
+
+/// What is to be sent on a link, as long as the swarm machine lets it grow (`uploads_max`); and what sending it tells.
 pub(super) struct ServeBox {
     inner: Mutex<Serves>,
     changed: Notify,
+    /// Least time to the peer and back, until the driver takes it.
+    nearer_us: AtomicU64,
+}
+
+impl Default for ServeBox {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), changed: Notify::new(), nearer_us: AtomicU64::new(UNKNOWN.0) }
+    }
 }
 
 #[derive(Default)]
@@ -82,6 +96,12 @@ impl ServeBox {
         }
     }
 
+    /// What the way to the peer and back takes, if that is less than it was last said to.
+    pub(super) fn nearer(&self) -> Option<Span> {
+        let took = Span(self.nearer_us.swap(UNKNOWN.0, Ordering::Relaxed));
+        (took != UNKNOWN).then_some(took)
+    }
+
     fn pop(&self) -> Option<(RequestId, BlockSpan)> {
         let mut inner = self.inner.lock().expect("nothing panics while holding it");
         let (req, span) = inner.queue.pop_front()?;
@@ -120,6 +140,9 @@ pub(super) struct Writer {
     control: mpsc::Receiver<Message>,
     clock: Clock,
     pace: Pace,
+    /// Least time to the peer and back, and when the system was last asked for it.
+    round_trip: Span,
+    measured_at: Time,
 }
 
 /// How fast the network takes what a link sends.
@@ -146,7 +169,7 @@ impl Pace {
 
 impl Writer {
     pub(super) fn new(link: LinkNo, serves: Arc<ServeBox>, control: mpsc::Receiver<Message>, works: Arc<Works>) -> Self {
-        Self { link, serves, works, control, clock: Clock::start(), pace: Pace::default() }
+        Self { link, serves, works, control, clock: Clock::start(), pace: Pace::default(), round_trip: UNKNOWN, measured_at: Time::ZERO }
     }
 
     /// Writes until the driver drops its end of `control` (then says goodbye politely) or the link breaks. Dropping it
@@ -167,6 +190,7 @@ impl Writer {
                     }
                 }
             }
+            self.measure(&link);
             if reading.is_none() {
                 reading = self.serves.pop().map(|(req, span)| self.read(req, span));
             }
@@ -256,6 +280,19 @@ impl Writer {
             self.ended(req, sending.sent, false).await;
         }
         Ok(over)
+    }
+
+    /// Now and then asks the system how far it is to the peer.
+    fn measure(&mut self, link: &impl LinkWriter) {
+        let now = self.clock.now();
+        if now.since(self.measured_at) < MEASURE_EVERY {
+            return;
+        }
+        self.measured_at = now;
+        if let Some(took) = link.round_trip().map(Span::from).filter(|&took| took < self.round_trip) {
+            self.round_trip = took;
+            self.serves.nearer_us.store(took.0, Ordering::Relaxed);
+        }
     }
 
     async fn ended(&self, req: RequestId, sent: usize, damaged: bool) {

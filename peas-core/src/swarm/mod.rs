@@ -281,6 +281,7 @@ impl Swarm {
             Input::Received { req } => self.on_received(req),
             Input::FetchEnded { req, end } => self.on_fetch_ended(req, end),
             Input::ServeEnded { peer, req, sent_bytes, damaged } => self.on_serve_ended(peer, req, sent_bytes, damaged),
+            Input::RoundTrip { peer, took } => self.neighbors.get_mut(peer).into_iter().for_each(|neighbor| neighbor.note_round_trip(took)),
             Input::Found(committed) => self.on_committed(committed),
             Input::Damaged(piece) => self.on_damaged(piece),
             Input::Order(order) => self.on_order(order),

@@ -144,6 +144,13 @@ pub enum Input {
         /// Whether our own copy turned out to be damaged or unreadable: the piece is to be withdrawn.
         damaged: bool,
     },
+    /// The network turns out to take no more than this to a peer and back.
+    RoundTrip {
+        /// Which one.
+        peer: PeerId,
+        /// Least time that was measured.
+        took: Span,
+    },
     /// A piece was found on disk that was not known before (repair, reuse of old files).
     Found(Committed),
     /// A piece on our disk turned out to be damaged.

@@ -203,10 +203,12 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameWriter<W> {
     }
 }
 
-/// A stream whose share of the system's buffers can be limited.
+/// A stream whose share of the system's buffers can be limited, and of which the system may know how far it goes.
 pub trait Backlog {
     /// At most about this many bytes are to wait there, unsent. Best effort.
     fn limit_backlog(&self, bytes: u32);
+    /// See [`LinkWriter::round_trip`].
+    fn round_trip(&self) -> Option<Duration>;
 }
 
 impl<W: AsyncWrite + Backlog + Unpin + Send + 'static> LinkWriter for FrameWriter<W> {
@@ -229,6 +231,10 @@ impl<W: AsyncWrite + Backlog + Unpin + Send + 'static> LinkWriter for FrameWrite
 
     fn limit_backlog(&mut self, bytes: u32) {
         self.below.limit_backlog(bytes);
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        self.below.round_trip()
     }
 
     async fn finish(&mut self) {

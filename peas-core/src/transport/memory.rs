@@ -124,6 +124,10 @@ impl Unproven for MemoryRaw {
 impl super::frames::Backlog for WriteHalf<DuplexStream> {
     /// The pipe has its own bound.
     fn limit_backlog(&self, _bytes: u32) {}
+
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl Transport for MemoryTransport {

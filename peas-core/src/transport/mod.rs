@@ -110,6 +110,8 @@ pub trait LinkWriter: Send + 'static {
     fn flush(&mut self) -> impl Future<Output = Result<(), LinkError>> + Send;
     /// At most about this many bytes are to wait in the system's own buffers: what a control message may have to wait behind.
     fn limit_backlog(&mut self, bytes: u32);
+    /// Least time, within some minutes, that the network took to the peer and back, if the system tells.
+    fn round_trip(&self) -> Option<Duration>;
     /// Ends the sending side politely: the peer's reader says [`LinkError::Closed`].
     fn finish(&mut self) -> impl Future<Output = ()> + Send;
 }

@@ -6,8 +6,11 @@ use super::frames::Backlog;
 use super::record::{Opener, Sealer};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::{self, IoSlice};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -74,19 +77,49 @@ impl AsyncWrite for TcpOutbound {
     }
 }
 
-impl Backlog for TcpOutbound {
-    fn limit_backlog(&self, bytes: u32) {
+impl TcpOutbound {
+    fn stream(&self) -> &TcpStream {
         let NoSignal(socket) = match &self.0 {
             Outbound::Clear(clear) => clear,
             Outbound::Sealed(sealer) => sealer.below(),
         };
-        let stream: &TcpStream = socket.as_ref();
+        socket.as_ref()
+    }
+}
+
+impl Backlog for TcpOutbound {
+    fn limit_backlog(&self, bytes: u32) {
+        let stream = self.stream();
         // A socket that does not know the option keeps more: slower control, nothing worse.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes);
         #[cfg(not(target_os = "linux"))]
         let _ = (stream, bytes);
     }
+
+    fn round_trip(&self) -> Option<Duration> {
+        round_trip(self.stream())
+    }
+}
+
+/// The least time, within some minutes, that the way to the peer and back took as the systems at both ends saw it: a program that is slow to
+/// answer, as all are where many begin at once, makes nobody look far away.
+#[cfg(target_os = "linux")]
+pub(super) fn round_trip(stream: &TcpStream) -> Option<Duration> {
+    /// `tcpi_min_rtt` of `struct tcp_info` (linux/tcp.h, since Linux 4.6) in microseconds, by words.
+    const MIN_RTT: usize = 37;
+    let mut words = [0u32; MIN_RTT + 1];
+    let mut len = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the system writes at most `len` bytes to `words`.
+    let taken = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, words.as_mut_ptr().cast(), &mut len) };
+    let known = taken == 0 && len as usize == size_of_val(&words) && ![0, u32::MAX].contains(&words[MIN_RTT]);
+    known.then(|| Duration::from_micros(words[MIN_RTT].into()))
+}
+
+/// Nobody to ask here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn round_trip(_stream: &TcpStream) -> Option<Duration> {
+    None
 }
 
 /// A socket's sending half that cannot raise SIGPIPE: the standard library's vectored write would (it is `writev`).

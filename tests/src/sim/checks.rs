@@ -334,6 +334,7 @@ impl<M: Machine> World<M> {
             Input::Received { req } => (7, req.0),
             Input::FetchEnded { req, .. } => (8, req.0),
             Input::ServeEnded { req, sent_bytes, .. } => (9, req.0 ^ u64::from(*sent_bytes) << 32),
+            Input::RoundTrip { peer, took } => (15, short(peer) ^ took.0),
             Input::Found(proof) => (10, u64::from(proof.piece().raw())),
             Input::Damaged(piece) => (11, u64::from(piece.raw())),
             Input::Order(_) => (12, 0),
