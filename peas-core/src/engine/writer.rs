@@ -42,6 +42,9 @@ const MEASURE_EVERY: Span = Span::ms(100);
 /// No length of time.
 const UNKNOWN: Span = Span(u64::MAX);
 
+/// Control messages that leave together, in one packet if they are short: 16.
+const SAID_AT_ONCE: usize = 16;
+
 /// What is to be sent on a link, as long as the swarm machine lets it grow (`uploads_max`); and what sending it tells.
 pub(super) struct ServeBox {
     inner: Mutex<Serves>,
@@ -178,17 +181,26 @@ impl Writer {
         link.limit_backlog(BACKLOG_SLOW);
         let mut reading: Option<Reading> = None;
         let mut sending: Option<Sending> = None;
+        let mut said = Vec::new();
         loop {
-            loop {
+            let over = loop {
                 match self.control.try_recv() {
-                    Ok(message) => link.message(&message).await?,
-                    Err(mpsc::error::TryRecvError::Empty) => break,
-                    Err(mpsc::error::TryRecvError::Disconnected) => {
-                        link.flush().await?;
-                        link.finish().await;
-                        return Ok(());
-                    }
+                    Ok(message) => said.push(message),
+                    Err(end) => break end == mpsc::error::TryRecvError::Disconnected,
                 }
+                if said.len() == SAID_AT_ONCE {
+                    link.messages(&said).await?;
+                    said.clear();
+                }
+            };
+            if !said.is_empty() {
+                link.messages(&said).await?;
+                said.clear();
+            }
+            if over {
+                link.flush().await?;
+                link.finish().await;
+                return Ok(());
             }
             self.measure(&link);
             if reading.is_none() {
@@ -208,10 +220,7 @@ impl Writer {
             }
             if let Some(now) = &mut sending {
                 tokio::select! { biased;
-                    message = self.control.recv() => match message {
-                        Some(message) => link.message(&message).await?,
-                        None => continue,
-                    },
+                    message = self.control.recv() => said.extend(message),
                     () = Works::ready(&self.works.upload) => {
                         if self.frame(&mut link, now).await? {
                             sending = None;
@@ -222,10 +231,7 @@ impl Writer {
             }
             link.flush().await?;
             tokio::select! { biased;
-                message = self.control.recv() => match message {
-                    Some(message) => link.message(&message).await?,
-                    None => continue,
-                },
+                message = self.control.recv() => said.extend(message),
                 (end, share) = async { reading.as_mut().expect("checked by the guard").read.as_mut().await }, if reading.is_some() => {
                     if let Some(Reading { req, .. }) = reading.take() {
                         sending = Some(Sending { req, end, sent: 0, _share: share });

@@ -212,9 +212,9 @@ pub trait Backlog {
 }
 
 impl<W: AsyncWrite + Backlog + Unpin + Send + 'static> LinkWriter for FrameWriter<W> {
-    async fn message(&mut self, message: &Message) -> Result<(), LinkError> {
-        let frame = frame::encode_message(message).map_err(protocol)?;
-        self.send([&frame, &[]]).await
+    async fn messages(&mut self, messages: &[Message]) -> Result<(), LinkError> {
+        let frames: Result<Vec<_>, _> = messages.iter().map(frame::encode_message).collect();
+        self.send([&frames.map_err(protocol)?.concat(), &[]]).await
     }
 
     async fn payload(&mut self, req: RequestId, bytes: &[u8]) -> Result<(), LinkError> {

@@ -101,7 +101,11 @@ pub trait LinkReader: Send + 'static {
 /// breaks the link.
 pub trait LinkWriter: Send + 'static {
     /// Sends a control message. A message longer than a frame may be is `Protocol`, and nothing is sent.
-    fn message(&mut self, message: &Message) -> impl Future<Output = Result<(), LinkError>> + Send;
+    fn message(&mut self, message: &Message) -> impl Future<Output = Result<(), LinkError>> + Send {
+        self.messages(std::slice::from_ref(message))
+    }
+    /// Sends control messages together: of short ones many fit a packet. If one is longer than a frame may be, none is sent.
+    fn messages(&mut self, messages: &[Message]) -> impl Future<Output = Result<(), LinkError>> + Send;
     /// Sends payload, 1 byte to 64 KiB.
     fn payload(&mut self, req: RequestId, bytes: &[u8]) -> impl Future<Output = Result<(), LinkError>> + Send;
     /// Sends proof nodes, as many as fit a frame (2048).
