@@ -193,13 +193,16 @@ async fn nobody_there<K: Kit>() {
 async fn order<K: Kit>() {
     let (mut near, mut far) = linked(&K::default()).await;
     let sending = async {
-        for req in 0..2000 {
+        for req in 0..1000 {
             near.writer.message(&Message::Cancel { req }).await.unwrap();
         }
+        // Together they are longer than any buffer on their way.
+        let together: Vec<Message> = (1000..21_000).map(|req| Message::Cancel { req }).collect();
+        near.writer.messages(&together).await.unwrap();
         near.writer.finish().await;
     };
     let receiving = async {
-        for req in 0..2000 {
+        for req in 0..21_000 {
             assert!(matches!(far.reader.next().await, Ok(Incoming::Message(message)) if message == Message::Cancel { req }));
         }
         assert!(matches!(far.reader.next().await, Err(LinkError::Closed)));
