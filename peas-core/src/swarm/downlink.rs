@@ -51,7 +51,7 @@ const WINDOW_PIECES: f64 = 4.0;
 
 /// Up to twice as many while less comes than this share of the most that ever came, and other clients offer many pieces more: then it is not
 /// the downlink that we wait for, nor the swarm for its origin, but senders too slow to fill it. Those who have few fast ones among many slow
-/// ones are whole a twelfth sooner (`peas-sim report --only 'uploads 50'`: 1.07 instead of 1.16); where little is on offer, more at once only
+/// ones are whole a twelfth sooner (`peas-sim report --only 'uploads 50'`: 1.08 instead of 1.16); where little is on offer, more at once only
 /// keeps each piece from being passed on (`--only poisoners`: 1.14 and 1.18 instead of 1.09 and 1.10).
 const RATE_USUAL: f64 = 0.9;
 const WINDOW_WIDER_MAX: f64 = 2.0;
