@@ -24,8 +24,16 @@ pub(super) struct Assembly {
 
 struct Inner {
     parts: BTreeMap<PieceIdx, Part>,
-    /// Pieces that are being written or are held: late blocks of theirs are not kept.
-    done: PieceSet,
+    held: PieceSet,
+    /// About to be held. Two may write one piece: that one of them was wrong takes nothing from `held`.
+    writing: PieceSet,
+}
+
+impl Inner {
+    /// Late blocks of what is held or being written are not kept.
+    fn is_done(&self, piece: PieceIdx) -> bool {
+        self.held.contains(piece) || self.writing.contains(piece)
+    }
 }
 
 /// What became of verified blocks.
@@ -40,14 +48,15 @@ pub(super) enum Put {
 
 impl Assembly {
     pub(super) fn new(geometry: Geometry, held: &PieceSet) -> Self {
-        Self { geometry, inner: Mutex::new(Inner { parts: BTreeMap::new(), done: held.clone() }) }
+        let writing = PieceSet::empty(&geometry);
+        Self { geometry, inner: Mutex::new(Inner { parts: BTreeMap::new(), held: held.clone(), writing }) }
     }
 
     /// Takes the verified bytes of a span.
     pub(super) fn put(&self, span: BlockSpan, bytes: &[u8], storage: &Storage) -> Put {
         let piece = span.piece();
         let mut inner = self.inner.lock().expect("nothing panics while holding it");
-        if inner.done.contains(piece) {
+        if inner.is_done(piece) {
             return Put::Late;
         }
         let part = inner.parts.entry(piece).or_insert_with(|| {
@@ -66,7 +75,7 @@ impl Assembly {
         match part.missing {
             0 => match inner.parts.remove(&piece) {
                 Some(part) => {
-                    inner.done.insert(piece);
+                    inner.writing.insert(piece);
                     Put::Whole(part.buf)
                 }
                 None => Put::Late,
@@ -77,17 +86,17 @@ impl Assembly {
 
     /// All of the piece is about to be written by somebody else than `put`.
     pub(super) fn writing(&self, piece: PieceIdx) {
-        self.inner.lock().expect("nothing panics while holding it").done.insert(piece);
+        self.inner.lock().expect("nothing panics while holding it").writing.insert(piece);
     }
 
     /// What was about to be written was wrong; blocks that came before are still right.
     pub(super) fn unwritten(&self, piece: PieceIdx) {
-        self.inner.lock().expect("nothing panics while holding it").done.remove(piece);
+        self.inner.lock().expect("nothing panics while holding it").writing.remove(piece);
     }
 
     /// Whether the piece is held or being written.
     pub(super) fn is_done(&self, piece: PieceIdx) -> bool {
-        self.inner.lock().expect("nothing panics while holding it").done.contains(piece)
+        self.inner.lock().expect("nothing panics while holding it").is_done(piece)
     }
 
     /// Whether some blocks of the piece are here.
@@ -98,14 +107,45 @@ impl Assembly {
     /// The piece is on disk: parts of it are of no use.
     pub(super) fn finished(&self, piece: PieceIdx) {
         let mut inner = self.inner.lock().expect("nothing panics while holding it");
-        inner.done.insert(piece);
+        inner.held.insert(piece);
+        inner.writing.remove(piece);
         inner.parts.remove(&piece);
     }
 
-    /// The piece is wanted again, from its first block.
-    pub(super) fn reopened(&self, piece: PieceIdx) {
+    /// What was about to be written is not on disk, nor are the blocks that it was made of to be trusted.
+    pub(super) fn failed(&self, piece: PieceIdx) {
         let mut inner = self.inner.lock().expect("nothing panics while holding it");
-        inner.done.remove(piece);
+        inner.writing.remove(piece);
         inner.parts.remove(&piece);
+    }
+
+    /// The piece is held no more.
+    pub(super) fn lost(&self, piece: PieceIdx) {
+        self.inner.lock().expect("nothing panics while holding it").held.remove(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a piece that two servers sent the wrong copy was checked after the right one was on disk: it was fetched once more.
+    #[test]
+    fn a_wrong_copy_takes_nothing_from_what_is_held() {
+        let geometry = Geometry::new(4 << 15, 1 << 15).unwrap();
+        let assembly = Assembly::new(geometry, &PieceSet::empty(&geometry));
+        for wrong in [Assembly::unwritten, Assembly::failed] {
+            let piece = geometry.piece(1).unwrap();
+            assembly.writing(piece);
+            assert!(assembly.is_done(piece));
+            wrong(&assembly, piece);
+            assert!(!assembly.is_done(piece), "nobody writes it");
+            assembly.writing(piece);
+            assembly.finished(piece);
+            wrong(&assembly, piece);
+            assert!(assembly.is_done(piece), "it is held");
+            assembly.lost(piece);
+            assert!(!assembly.is_done(piece), "and rotted");
+        }
     }
 }

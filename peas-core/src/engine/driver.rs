@@ -237,7 +237,7 @@ impl Driver {
             Notice::Banned { peer, .. } => Event::PeerBanned { peer },
             Notice::Unavailable { missing_pieces } => Event::Unavailable { missing_pieces },
             Notice::Damaged { piece } => {
-                self.works.assembly.reopened(piece);
+                self.works.assembly.lost(piece);
                 Event::Damaged { piece: piece.raw() }
             }
         };
@@ -419,7 +419,7 @@ impl Driver {
                 }
             }
             CommitEnd::Corrupt => {
-                self.works.assembly.reopened(piece);
+                self.works.assembly.failed(piece);
                 match &fetch {
                     // One sender, all of the piece: it is to blame.
                     Some((_, span)) if self.works.geometry.is_whole(*span) => FetchEnd::Corrupt,
@@ -428,7 +428,7 @@ impl Driver {
                 }
             }
             CommitEnd::Unwritten(error) => {
-                self.works.assembly.reopened(piece);
+                self.works.assembly.failed(piece);
                 match error {
                     crate::Error::Content { .. } => self.leave_alone(),
                     error => self.disk_refused(&error),
@@ -443,7 +443,7 @@ impl Driver {
 
     /// A piece of ours is not what it should be.
     pub(super) fn damaged(&mut self, piece: PieceIdx) {
-        self.works.assembly.reopened(piece);
+        self.works.assembly.lost(piece);
         self.feed(Input::Damaged(piece));
     }
 }
