@@ -183,21 +183,17 @@ impl Writer {
         let mut sending: Option<Sending> = None;
         let mut said = Vec::new();
         loop {
-            let over = loop {
-                match self.control.try_recv() {
-                    Ok(message) => said.push(message),
-                    Err(end) => break end == mpsc::error::TryRecvError::Disconnected,
-                }
-                if said.len() == SAID_AT_ONCE {
-                    link.messages(&said).await?;
-                    said.clear();
-                }
-            };
+            while said.len() < SAID_AT_ONCE
+                && let Ok(message) = self.control.try_recv()
+            {
+                said.push(message);
+            }
             if !said.is_empty() {
                 link.messages(&said).await?;
                 said.clear();
+                continue;
             }
-            if over {
+            if self.control.is_closed() && self.control.is_empty() {
                 link.flush().await?;
                 link.finish().await;
                 return Ok(());

@@ -104,6 +104,15 @@ fn between_near_and_far(near_holds: Vec<(u32, u32)>) -> (Swarm, Vec<Input>) {
     (machine, inputs)
 }
 
+/// What it hears, and, once it has looked around, a grant from afar. Each is used, kept for a while or declined: there is one at any time.
+fn turn(machine: &mut Swarm, mut inputs: Vec<Input>, ms: u64) {
+    if ms >= 500 {
+        inputs.push(Input::Message { peer: peer(FAR), message: Message::Grant { blocks: 4, spare: false } });
+    }
+    inputs.push(Input::Timeout);
+    inputs.into_iter().for_each(|input| machine.handle(Time::ZERO + Span::ms(ms), input));
+}
+
 /// A machine with one near neighbour that brings nothing, a far one that holds all, and members that somebody invented in its region: the
 /// milliseconds until it asks the far one for something.
 fn asks_afar_after(invented: u16) -> Option<u64> {
@@ -120,14 +129,7 @@ fn asks_afar_after(invented: u16) -> Option<u64> {
         inputs.push(Input::Message { peer: peer(NEAR), message });
     }
     for ms in (0..60_000).step_by(50) {
-        // Once it has looked around. Each grant is used, kept for a while or declined: there is one at any time.
-        if ms >= 500 {
-            inputs.push(Input::Message { peer: peer(FAR), message: Message::Grant { blocks: 4, spare: false } });
-        }
-        inputs.push(Input::Timeout);
-        for input in std::mem::take(&mut inputs) {
-            machine.handle(Time::ZERO + Span::ms(ms), input);
-        }
+        turn(&mut machine, std::mem::take(&mut inputs), ms);
         if std::iter::from_fn(|| machine.poll()).any(|output| matches!(output, Output::Fetch { from, .. } if from == peer(FAR))) {
             return Some(ms);
         }
@@ -150,14 +152,7 @@ fn who_is_near_and_does_not_give_does_not_keep_a_region_from_what_is_afar() {
     let (mut machine, mut inputs) = between_near_and_far(vec![(0, 100)]);
     let mut whole_at = None;
     for ms in (0..40_000).step_by(50) {
-        // Once it has looked around.
-        if ms >= 500 {
-            inputs.push(Input::Message { peer: peer(FAR), message: Message::Grant { blocks: 4, spare: false } });
-        }
-        inputs.push(Input::Timeout);
-        for input in std::mem::take(&mut inputs) {
-            machine.handle(Time::ZERO + Span::ms(ms), input);
-        }
+        turn(&mut machine, std::mem::take(&mut inputs), ms);
         while let Some(output) = machine.poll() {
             if let Output::Fetch { req, span, .. } = output {
                 inputs.push(Input::FetchEnded { req, end: FetchEnd::Committed(Committed::simulated(span.piece())) });

@@ -97,29 +97,24 @@ impl Backlog for TcpOutbound {
         let _ = (stream, bytes);
     }
 
+    /// As the systems at both ends saw it: a program that is slow to answer, as all are where many begin at once, makes nobody look far.
+    #[cfg(target_os = "linux")]
     fn round_trip(&self) -> Option<Duration> {
-        round_trip(self.stream())
+        /// `tcpi_min_rtt` of `struct tcp_info` (linux/tcp.h, since Linux 4.6) in microseconds, by words.
+        const MIN_RTT: usize = 37;
+        let mut words = [0u32; MIN_RTT + 1];
+        let mut len = size_of_val(&words) as libc::socklen_t;
+        let socket = self.stream().as_raw_fd();
+        // SAFETY: the system writes at most `len` bytes to `words`.
+        let taken = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, words.as_mut_ptr().cast(), &mut len) };
+        let known = taken == 0 && len as usize == size_of_val(&words) && ![0, u32::MAX].contains(&words[MIN_RTT]);
+        known.then(|| Duration::from_micros(words[MIN_RTT].into()))
     }
-}
 
-/// The least time, within some minutes, that the way to the peer and back took as the systems at both ends saw it: a program that is slow to
-/// answer, as all are where many begin at once, makes nobody look far away.
-#[cfg(target_os = "linux")]
-pub(super) fn round_trip(stream: &TcpStream) -> Option<Duration> {
-    /// `tcpi_min_rtt` of `struct tcp_info` (linux/tcp.h, since Linux 4.6) in microseconds, by words.
-    const MIN_RTT: usize = 37;
-    let mut words = [0u32; MIN_RTT + 1];
-    let mut len = size_of_val(&words) as libc::socklen_t;
-    // SAFETY: the system writes at most `len` bytes to `words`.
-    let taken = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, words.as_mut_ptr().cast(), &mut len) };
-    let known = taken == 0 && len as usize == size_of_val(&words) && ![0, u32::MAX].contains(&words[MIN_RTT]);
-    known.then(|| Duration::from_micros(words[MIN_RTT].into()))
-}
-
-/// Nobody to ask here.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn round_trip(_stream: &TcpStream) -> Option<Duration> {
-    None
+    #[cfg(not(target_os = "linux"))]
+    fn round_trip(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A socket's sending half that cannot raise SIGPIPE: the standard library's vectored write would (it is `writev`).

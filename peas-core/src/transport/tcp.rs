@@ -10,9 +10,9 @@ use super::buffers::Buffers;
 use super::frames::{FrameReader, FrameWriter};
 use super::gate::{Gate, Place, places};
 use super::record::{KEY_RECORDS, Opener, Sealer};
-use super::streams::{ClearReader, Inbound, NoSignal, Outbound, TcpInbound, TcpOutbound, round_trip};
+use super::streams::{ClearReader, Inbound, NoSignal, Outbound, TcpInbound, TcpOutbound};
 use super::tls::{Cover, Proven, Secrets, Tls};
-use super::{HANDSHAKE_MAX, Identity, Link, LinkError, LinkOf, Transport, Unproven};
+use super::{HANDSHAKE_MAX, Identity, Link, LinkError, LinkOf, LinkWriter, Transport, Unproven};
 use crate::unit::PeerId;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -74,7 +74,8 @@ impl TcpTransport {
         Ok(Self { tls: Tls::new(identity, options.plain), listener, buffers: Buffers::default() })
     }
 
-    fn link(&self, proven: Proven, addr: SocketAddr, round_trip: Duration) -> LinkOf<Self> {
+    /// `answered_in`: how far the peer seems to be where the system does not tell.
+    fn link(&self, proven: Proven, addr: SocketAddr, answered_in: Duration) -> LinkOf<Self> {
         let (inbound, outbound) = proven.stream.into_split();
         let outbound = NoSignal(outbound);
         let (inbound, outbound) = match proven.cover {
@@ -88,7 +89,8 @@ impl TcpTransport {
             }
         };
         let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound(outbound)));
-        Link { peer: proven.peer, binding: proven.binding, addr, round_trip: Some(round_trip), reader, writer }
+        let round_trip = Some(writer.round_trip().unwrap_or(answered_in));
+        Link { peer: proven.peer, binding: proven.binding, addr, round_trip, reader, writer }
     }
 }
 
@@ -135,12 +137,12 @@ impl Transport for TcpTransport {
         let work = async {
             let began = Instant::now();
             let stream = TcpStream::connect(addr).await?;
-            let round_trip = round_trip(&stream).unwrap_or_else(|| began.elapsed());
+            let answered_in = began.elapsed();
             tune(&stream)?;
-            Ok::<_, LinkError>((self.tls.connect(stream, addr, expect).await?, round_trip))
+            Ok::<_, LinkError>((self.tls.connect(stream, addr, expect).await?, answered_in))
         };
-        let (proven, round_trip) = timeout(within, work).await.map_err(|_| too_long())??;
-        Ok(self.link(proven, addr, round_trip))
+        let (proven, answered_in) = timeout(within, work).await.map_err(|_| too_long())??;
+        Ok(self.link(proven, addr, answered_in))
     }
 
     async fn incoming(&self) -> Result<TcpRaw, LinkError> {
@@ -153,14 +155,13 @@ impl Transport for TcpTransport {
     async fn accept(&self, raw: TcpRaw, within: Duration) -> Result<LinkOf<Self>, LinkError> {
         let TcpRaw { stream, addr, place } = raw;
         tune(&stream)?;
-        let began = Instant::now();
-        let round_trip = round_trip(&stream);
         // The dialler speaks first, and at once; what takes time is its answer to our hello.
+        let began = Instant::now();
         let proven = tokio::select! {
             proven = timeout(within.min(HANDSHAKE_MAX), self.tls.accept(stream)) => proven.map_err(|_| too_long())??,
             () = place.wanted() => return Err(LinkError::Handshake("too slow while others wait".into())),
         };
-        Ok(self.link(proven, addr, round_trip.unwrap_or_else(|| began.elapsed())))
+        Ok(self.link(proven, addr, began.elapsed()))
     }
 
     fn listen_addr(&self) -> Option<SocketAddr> {
