@@ -43,7 +43,7 @@ pub(super) const LEASE_MIN: Span = Span::s(10);
 const HANDOUT_PIECES: u64 = 5;
 
 /// A piece that is being sent is not taken back before this many others were begun later and are sent: on a slow uplink each takes long, and
-/// who does not read is overtaken soon. 8, twice as many as are sent side by side: a client whose downlink is busy is not one that does not
+/// who does not read is overtaken soon. 8, more than are sent side by side: a client whose downlink is busy is not one that does not
 /// read (`peas-sim report --only 'a quarter'`, means of three seeds: 1.034 and 1.01 copies; with 3 1.081 and 1.06).
 const OVERTAKEN_MAX: u32 = 8;
 
