@@ -37,15 +37,9 @@ pub(super) struct Handout {
 /// An assignment is kept at least this long. 10 s: a client that swaps, or whose disk stalls, is not robbed.
 pub(super) const LEASE_MIN: Span = Span::s(10);
 
-/// Pieces assigned or queued at least. 5, one more than others have on slow links: what only the origin has everybody waits for, and its
-/// uplink stands still when all that it sends meets full downlinks (`peas-sim run --clients 32`, means of three seeds: 1.046 instead of
-/// 1.054).
-const HANDOUT_PIECES: u64 = 5;
-
 /// A piece that is being sent is not taken back before this many others were begun later and are sent: on a slow uplink each takes long, and
-/// who does not read is overtaken soon. 8, more than are sent side by side: a client whose downlink is busy is not one that does not
-/// read (`peas-sim report --only 'a quarter'`, means of three seeds: 1.034 and 1.01 copies; with 3 1.081 and 1.06).
-const OVERTAKEN_MAX: u32 = 8;
+/// who does not read is overtaken soon.
+const OVERTAKEN_MAX: u32 = 3;
 
 /// Within which a client that is not known to answer must ask for its first piece. 1 s: a crowd that says nothing keeps a piece from the
 /// others for no longer.
@@ -173,7 +167,7 @@ impl Swarm {
         if self.paused || self.leaving {
             return;
         }
-        let target = self.queue_target().max(u64::from(self.geometry.piece_bytes()) * HANDOUT_PIECES);
+        let target = self.queue_target();
         while self.uplink.queued_bytes + self.uplink.permitted_bytes < target {
             let Some(handout) = &mut self.handout else { return };
             if handout.is_done() {

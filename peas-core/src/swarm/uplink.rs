@@ -80,11 +80,6 @@ const FIRST_WORD_MAX: Span = Span::s(10);
 /// Neighbours compared for each grant. A little randomness is right: the best of all neighbours is everybody's choice at once.
 const TRIED: usize = 3;
 
-/// Among those, the one that needs most pieces; each grant or request of it that is under way here counts as so many fewer. 4: who waits for
-/// others as well as for us is served sooner than who has several of our turns (`peas-sim run --clients 16 --piece-kib 32 --one-way-ms
-/// 50`, means of eight seeds: 1.136; with 1 1.158).
-const UNDER_WAY_WEIGHT: i64 = 4;
-
 impl Uplink {
     pub fn new() -> Self {
         Self {
@@ -220,8 +215,8 @@ impl Swarm {
             }
             // A region that has got all that we hold is granted only when nobody else can use it.
             let last = neighbor.is_far && !self.near.has_news_for_afar;
-            let under_way = (neighbor.permits.len() + neighbor.serving.len()) as i64;
-            let score = UNDER_WAY_WEIGHT * under_way - i64::from(neighbor.need.min(self.geometry.piece_count()));
+            let score = i64::from(neighbor.held.len()) - i64::from(neighbor.need.min(self.geometry.piece_count()))
+                + 2 * (neighbor.permits.len() + neighbor.serving.len()) as i64;
             let behind = crowded && !neighbor.takes;
             if best.is_none_or(|(least, _)| (behind, last, score) < least) {
                 best = Some(((behind, last, score), neighbor.peer));
