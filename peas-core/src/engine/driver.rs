@@ -440,10 +440,4 @@ impl Driver {
             self.feed(Input::FetchEnded { req, end });
         }
     }
-
-    /// A piece of ours is not what it should be.
-    pub(super) fn damaged(&mut self, piece: PieceIdx) {
-        self.works.assembly.lost(piece);
-        self.feed(Input::Damaged(piece));
-    }
 }

@@ -271,7 +271,7 @@ impl Driver {
             }
             Err(PublishError::Damaged(pieces)) => {
                 self.life.state = State::Receiving;
-                pieces.into_iter().for_each(|piece| self.damaged(piece));
+                pieces.into_iter().for_each(|piece| self.feed(Input::Damaged(piece)));
             }
             Err(PublishError::Failed(error @ Error::Storage { .. })) => {
                 self.life.state = State::Receiving;
