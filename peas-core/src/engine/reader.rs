@@ -208,8 +208,7 @@ impl Reader {
     }
 
     async fn payload<R: LinkReader>(&mut self, link: &mut R, req: RequestId, len: u32) -> Result<(), Ended> {
-        Works::ready(&self.works.download).await;
-        Works::spend(&self.works.download, len);
+        Works::take(&self.works.download, len).await;
         let Some(fetch) = self.fetches.get_mut(&req) else {
             self.works.wasted_bytes.fetch_add(len.into(), Ordering::Relaxed);
             return Ok(link.skip().await?);

@@ -1,7 +1,7 @@
-//! Rates that a host has set: a token bucket that may be changed while it is waited on.
+//! Rates that a host has set: a row in which everybody who moves bytes takes a place, and which may be changed while it is waited in.
 //!
-//! Waiting and spending are apart: [`Throttle::ready`] waits until the bucket is not in debt, [`Throttle::spend`] takes bytes
-//! and may leave a debt. So a wait can be dropped without losing anything, and a frame larger than the bucket still passes.
+//! A place says when its bytes may move; the next one comes after what they take at the rate. So whoever waits moves in turn, one frame
+//! after the other, never all that waited at once: that would fill the queue before a slow uplink at a stroke.
 
 use super::clock::Clock;
 use crate::unit::Time;
@@ -9,29 +9,37 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Longest sleep before the rate is looked at again: what "takes effect within 100 ms" rests on.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Longest sleep before the rate is looked at again: what "takes effect within 100 ms" rests on. And the shortest that timers know.
+const LOOK_AGAIN_S: f64 = 0.05;
+const SLEEP_MIN_S: f64 = 0.001;
 
-/// Seconds of rate that may be saved up. Short, so that a pause is not followed by a flood.
-const SAVED_S: f64 = 0.1;
+/// Seconds of rate that may be made up for: timers are late by a millisecond, a busy machine by several. Short, so that a pause is not
+/// followed by a flood.
+const MADE_UP_S: f64 = 0.005;
 
 /// A rate in bytes per second; 0 lets everything pass.
 #[derive(Debug)]
 pub(super) struct Throttle {
     bytes_per_s: AtomicU64,
     clock: Clock,
-    bucket: Mutex<Bucket>,
+    row: Mutex<Row>,
 }
 
 #[derive(Debug, Default)]
-struct Bucket {
-    bytes: f64,
-    filled: Time,
+struct Row {
+    /// The rate of this row: another one begins another.
+    bytes_per_s: u64,
+    /// When the next place is, in seconds of the clock.
+    next_s: f64,
 }
+
+/// A place in the row; none to begin with. Who waits keeps it, so that a wait dropped half-way goes on where it was.
+#[derive(Debug, Default)]
+pub(super) struct Place(Row);
 
 impl Throttle {
     pub(super) fn new(bytes_per_s: u64) -> Self {
-        Self { bytes_per_s: AtomicU64::new(bytes_per_s), clock: Clock::start(), bucket: Mutex::default() }
+        Self { bytes_per_s: AtomicU64::new(bytes_per_s), clock: Clock::start(), row: Mutex::default() }
     }
 
     pub(super) fn set(&self, bytes_per_s: u64) {
@@ -42,36 +50,33 @@ impl Throttle {
         self.bytes_per_s.load(Ordering::Relaxed)
     }
 
-    /// Waits until nothing is owed. Safe to drop half-way.
-    pub(super) async fn ready(&self) {
-        while let Some(wait) = self.wait() {
-            tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
+    /// Waits until so many bytes may move. Safe to drop half-way.
+    pub(super) async fn reach(&self, place: &mut Place, bytes: u32) {
+        loop {
+            if place.0.bytes_per_s != self.get() {
+                *place = self.place(bytes);
+            }
+            let wait_s = place.0.next_s - self.now_s();
+            if place.0.bytes_per_s == 0 || wait_s <= 0.0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs_f64(wait_s.clamp(SLEEP_MIN_S, LOOK_AGAIN_S))).await;
         }
     }
 
-    /// Takes bytes that are about to move.
-    pub(super) fn spend(&self, bytes: u32) {
-        if self.get() > 0 {
-            self.filled_bucket().bytes -= f64::from(bytes);
-        }
-    }
-
-    fn wait(&self) -> Option<Duration> {
+    fn place(&self, bytes: u32) -> Place {
+        let mut row = self.row.lock().expect("nothing panics while holding it");
         let rate = self.get();
-        let owed = -self.filled_bucket().bytes;
-        (rate > 0 && owed > 0.0).then(|| Duration::from_secs_f64((owed / rate as f64).clamp(0.001, 1.0)))
+        if row.bytes_per_s != rate {
+            *row = Row { bytes_per_s: rate, next_s: 0.0 };
+        }
+        let at_s = row.next_s.max(self.now_s() - MADE_UP_S);
+        row.next_s = at_s + f64::from(bytes) / (rate as f64).max(1.0);
+        Place(Row { bytes_per_s: rate, next_s: at_s })
     }
 
-    fn filled_bucket(&self) -> std::sync::MutexGuard<'_, Bucket> {
-        let rate = self.get() as f64;
-        let mut bucket = self.bucket.lock().expect("nothing panics while holding it");
-        let now = self.clock.now();
-        bucket.bytes = match rate > 0.0 {
-            true => (bucket.bytes + now.since(bucket.filled).as_s() * rate).min(rate * SAVED_S),
-            false => 0.0,
-        };
-        bucket.filled = now;
-        bucket
+    fn now_s(&self) -> f64 {
+        self.clock.now().since(Time::ZERO).as_s()
     }
 }
 
@@ -81,22 +86,73 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn a_rate_is_kept_and_may_change_while_waited_on() {
+    async fn a_rate_is_kept_and_may_change_while_waited_for() {
         let throttle = Throttle::new(1_000_000);
         let start = Instant::now();
         for _ in 0..40 {
-            throttle.ready().await;
-            throttle.spend(50_000);
+            throttle.reach(&mut Place::default(), 50_000).await;
         }
         let took = start.elapsed().as_secs_f64();
-        assert!((1.7..2.2).contains(&took), "2 MB at 1 MB/s took {took} s");
+        assert!((1.9..2.0).contains(&took), "the last of 40 x 50 kB at 1 MB/s went after {took} s");
 
-        throttle.spend(100_000_000);
+        throttle.reach(&mut Place::default(), 100_000_000).await;
         let start = Instant::now();
-        let (_, ()) = tokio::join!(throttle.ready(), async {
+        let mut place = Place::default();
+        let (_, ()) = tokio::join!(throttle.reach(&mut place, 1), async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             throttle.set(0);
         });
-        assert!(start.elapsed() < Duration::from_millis(300), "the old rate went on");
+        assert!((200..300).contains(&start.elapsed().as_millis()), "waited {:?}", start.elapsed());
+    }
+
+    /// Eight move 20 times 10 kB each at 1 MB/s: the most of them in any 20 ms.
+    async fn most_at_once(pass: impl AsyncFn(&Throttle)) -> usize {
+        let throttle = Throttle::new(1_000_000);
+        let start = Instant::now();
+        let one = async || {
+            let mut passed = Vec::new();
+            for _ in 0..20 {
+                pass(&throttle).await;
+                passed.push(start.elapsed());
+            }
+            passed
+        };
+        let (a, b, c, d, e, f, g, h) = tokio::join!(one(), one(), one(), one(), one(), one(), one(), one());
+        let passed = [a, b, c, d, e, f, g, h].concat();
+        let within = |from: Duration| passed.iter().filter(|&&then| (from..from + Duration::from_millis(20)).contains(&then)).count();
+        passed.iter().map(|&from| within(from)).max().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_move_one_after_the_other() {
+        let most = most_at_once(async |throttle| throttle.reach(&mut Place::default(), 10_000).await).await;
+        assert!(most <= 3, "{most} at once");
+    }
+
+    /// Control: everybody waits until nothing is owed, and owes what it moves.
+    #[tokio::test(start_paused = true)]
+    async fn where_all_wait_for_the_same_moment_all_move_at_once() {
+        let most = most_at_once(async |throttle| {
+            throttle.reach(&mut Place::default(), 0).await;
+            throttle.place(10_000);
+        });
+        assert!(most.await >= 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_waiting_keeps_its_place() {
+        let throttle = Throttle::new(1_000_000);
+        let (mut first, mut second) = (Place::default(), Place::default());
+        throttle.reach(&mut first, 1_000_000).await;
+        let start = Instant::now();
+        for _ in 0..10 {
+            let soon = tokio::time::timeout(Duration::from_millis(30), throttle.reach(&mut second, 1_000_000)).await;
+            assert!(soon.is_err(), "before its time");
+            let mut behind = Place::default();
+            let behind = throttle.reach(&mut behind, 10);
+            assert!(tokio::time::timeout(Duration::from_millis(30), behind).await.is_err(), "overtaken");
+        }
+        throttle.reach(&mut second, 1_000_000).await;
+        assert!((900..1100).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     }
 }

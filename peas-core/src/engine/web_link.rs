@@ -273,9 +273,8 @@ impl Fetch {
             let mut filled = 0;
             while filled < buf.len() {
                 if rest.is_empty() {
-                    Works::ready(&works.download).await;
                     rest = fetcher.next().await?.ok_or(std::io::Error::from(ErrorKind::UnexpectedEof))?;
-                    Works::spend(&works.download, rest.len() as u32);
+                    Works::take(&works.download, rest.len() as u32).await;
                 }
                 let part = rest.split_to(rest.len().min(buf.len() - filled));
                 buf[filled..filled + part.len()].copy_from_slice(&part);

@@ -5,7 +5,7 @@
 
 use super::assembly::Assembly;
 use super::budget::Budget;
-use super::throttle::Throttle;
+use super::throttle::{Place, Throttle};
 use crate::discovery::Resolved;
 use crate::manifest::TrustedManifest;
 use crate::source::WebError;
@@ -91,13 +91,15 @@ pub(super) struct Works {
 }
 
 impl Works {
-    /// Waits until both rates allow another frame. Safe to drop half-way.
-    pub(super) async fn ready(throttles: &[Arc<Throttle>; 2]) {
-        throttles[0].ready().await;
-        throttles[1].ready().await;
+    /// Waits until both rates let so many bytes pass.
+    pub(super) async fn take(throttles: &[Arc<Throttle>; 2], bytes: u32) {
+        Self::reach(throttles, &mut Default::default(), bytes).await;
     }
 
-    pub(super) fn spend(throttles: &[Arc<Throttle>; 2], bytes: u32) {
-        throttles.iter().for_each(|throttle| throttle.spend(bytes));
+    /// The same, safe to drop half-way: what is waited for goes on with the same places.
+    pub(super) async fn reach(throttles: &[Arc<Throttle>; 2], places: &mut [Place; 2], bytes: u32) {
+        for (throttle, place) in throttles.iter().zip(places) {
+            throttle.reach(place, bytes).await;
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::budget::Share;
 use super::clock::Clock;
+use super::throttle::Place;
 use super::works::{LinkNo, Report, Works};
 use crate::storage::ReadEnd;
 use crate::transport::{LinkError, LinkWriter};
@@ -22,6 +23,10 @@ const FRAME_BYTES: usize = 64 * 1024;
 
 /// Payload of one frame on a slow link, so that control waits some milliseconds and not some tenths of a second.
 const FRAME_BYTES_SLOW: usize = 16 * 1024;
+
+/// Payload of one frame where a slow rate is set and all links move in turn: the shorter, the less stands in the queue before a slow uplink.
+/// 8 KiB: with 16 the last of sixteen clients at 95 % of 12.5 Mbit/s is whole at 1.147 times the bound, with 8 and 4 at 1.129.
+const FRAME_BYTES_IN_TURN: usize = 8 * 1024;
 
 /// Above this a link counts as fast: 64 KiB take less than 4 ms.
 const FAST_BYTES_PER_S: f64 = 16e6;
@@ -132,6 +137,8 @@ struct Sending {
     req: RequestId,
     end: ReadEnd,
     sent: usize,
+    /// In the rows before the rates that are set, of the next frame.
+    places: [Place; 2],
     _share: Share,
 }
 
@@ -207,7 +214,7 @@ impl Writer {
                 if sending.is_none()
                     && let Some((end, share)) = done
                 {
-                    sending = Some(Sending { req: ahead.req, end, sent: 0, _share: share });
+                    sending = Some(Sending { req: ahead.req, end, sent: 0, places: Default::default(), _share: share });
                     reading = None;
                     continue;
                 } else if let Some(done) = done {
@@ -215,10 +222,11 @@ impl Writer {
                 }
             }
             if let Some(now) = &mut sending {
+                let bytes = self.frame_bytes(now);
                 tokio::select! { biased;
                     message = self.control.recv() => said.extend(message),
-                    () = Works::ready(&self.works.upload) => {
-                        if self.frame(&mut link, now).await? {
+                    () = Works::reach(&self.works.upload, &mut now.places, bytes) => {
+                        if self.frame(&mut link, now, bytes as usize).await? {
                             sending = None;
                         }
                     }
@@ -230,7 +238,7 @@ impl Writer {
                 message = self.control.recv() => said.extend(message),
                 (end, share) = async { reading.as_mut().expect("checked by the guard").read.as_mut().await }, if reading.is_some() => {
                     if let Some(Reading { req, .. }) = reading.take() {
-                        sending = Some(Sending { req, end, sent: 0, _share: share });
+                        sending = Some(Sending { req, end, sent: 0, places: Default::default(), _share: share });
                     }
                 }
                 () = self.serves.changed.notified(), if reading.is_none() => {}
@@ -251,9 +259,22 @@ impl Writer {
         Reading { req, read: Box::pin(read) }
     }
 
+    /// Payload of the next frame.
+    fn frame_bytes(&self, sending: &Sending) -> u32 {
+        let ReadEnd::Bytes { range, .. } = &sending.end else { return 0 };
+        let in_turn = self.works.upload.iter().any(|throttle| (1..FAST_BYTES_PER_S as u64).contains(&throttle.get()));
+        let most = match self.pace.is_fast {
+            _ if in_turn => FRAME_BYTES_IN_TURN,
+            true => FRAME_BYTES,
+            false => FRAME_BYTES_SLOW,
+        };
+        most.min(range.len() - sending.sent) as u32
+    }
+
     /// Sends one frame; says whether the serve is over.
-    async fn frame<W: LinkWriter>(&mut self, link: &mut W, sending: &mut Sending) -> Result<bool, LinkError> {
+    async fn frame<W: LinkWriter>(&mut self, link: &mut W, sending: &mut Sending, bytes: usize) -> Result<bool, LinkError> {
         let req = sending.req;
+        sending.places = Default::default();
         let ReadEnd::Bytes { buf, range, proof } = &sending.end else {
             self.ended(req, 0, true).await;
             return Ok(true);
@@ -265,18 +286,13 @@ impl Writer {
         if let (0, Some(proof)) = (sending.sent, proof) {
             link.proof(req, &proof.nodes).await?;
         }
-        let limited = self.works.upload.iter().any(|throttle| (1..FAST_BYTES_PER_S as u64).contains(&throttle.get()));
-        let frame_bytes = if self.pace.is_fast && !limited { FRAME_BYTES } else { FRAME_BYTES_SLOW };
         let start = range.start + sending.sent;
-        let frame = start..(start + frame_bytes).min(range.end);
-        let len = frame.len();
-        Works::spend(&self.works.upload, len as u32);
         let began = self.clock.now();
-        link.payload(req, &buf[frame]).await?;
-        if let Some(backlog) = self.pace.note(len, self.clock.now().since(began).as_s()) {
+        link.payload(req, &buf[start..start + bytes]).await?;
+        if let Some(backlog) = self.pace.note(bytes, self.clock.now().since(began).as_s()) {
             link.limit_backlog(backlog);
         }
-        sending.sent += len;
+        sending.sent += bytes;
         let over = sending.sent == range.len();
         if over {
             self.ended(req, sending.sent, false).await;
