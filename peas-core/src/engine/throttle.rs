@@ -14,7 +14,7 @@ const LOOK_AGAIN_S: f64 = 0.05;
 const SLEEP_MIN_S: f64 = 0.001;
 
 /// Seconds of rate that may be made up for: timers are late by a millisecond, a busy machine by several. Short, so that a pause is not
-/// followed by a flood.
+/// followed by a flood: with 20 ms the last of sixteen clients at 95 % of 12.5 Mbit/s is whole at 1.136 times the bound instead of 1.130.
 const MADE_UP_S: f64 = 0.005;
 
 /// A rate in bytes per second; 0 lets everything pass.
@@ -22,24 +22,21 @@ const MADE_UP_S: f64 = 0.005;
 pub(super) struct Throttle {
     bytes_per_s: AtomicU64,
     clock: Clock,
-    row: Mutex<Row>,
-}
-
-#[derive(Debug, Default)]
-struct Row {
-    /// The rate of this row: another one begins another.
-    bytes_per_s: u64,
-    /// When the next place is, in seconds of the clock.
-    next_s: f64,
+    next: Mutex<Place>,
 }
 
 /// A place in the row; none to begin with. Who waits keeps it, so that a wait dropped half-way goes on where it was.
 #[derive(Debug, Default)]
-pub(super) struct Place(Row);
+pub(super) struct Place {
+    /// The rate of its row: another rate begins another row.
+    bytes_per_s: u64,
+    /// When its bytes may move, in seconds of the clock.
+    at_s: f64,
+}
 
 impl Throttle {
     pub(super) fn new(bytes_per_s: u64) -> Self {
-        Self { bytes_per_s: AtomicU64::new(bytes_per_s), clock: Clock::start(), row: Mutex::default() }
+        Self { bytes_per_s: AtomicU64::new(bytes_per_s), clock: Clock::start(), next: Mutex::default() }
     }
 
     pub(super) fn set(&self, bytes_per_s: u64) {
@@ -53,11 +50,14 @@ impl Throttle {
     /// Waits until so many bytes may move. Safe to drop half-way.
     pub(super) async fn reach(&self, place: &mut Place, bytes: u32) {
         loop {
-            if place.0.bytes_per_s != self.get() {
+            if place.bytes_per_s != self.get() {
                 *place = self.place(bytes);
             }
-            let wait_s = place.0.next_s - self.now_s();
-            if place.0.bytes_per_s == 0 || wait_s <= 0.0 {
+            if place.bytes_per_s == 0 {
+                return;
+            }
+            let wait_s = place.at_s - self.now_s();
+            if wait_s <= 0.0 {
                 return;
             }
             tokio::time::sleep(Duration::from_secs_f64(wait_s.clamp(SLEEP_MIN_S, LOOK_AGAIN_S))).await;
@@ -65,14 +65,12 @@ impl Throttle {
     }
 
     fn place(&self, bytes: u32) -> Place {
-        let mut row = self.row.lock().expect("nothing panics while holding it");
-        let rate = self.get();
-        if row.bytes_per_s != rate {
-            *row = Row { bytes_per_s: rate, next_s: 0.0 };
-        }
-        let at_s = row.next_s.max(self.now_s() - MADE_UP_S);
-        row.next_s = at_s + f64::from(bytes) / (rate as f64).max(1.0);
-        Place(Row { bytes_per_s: rate, next_s: at_s })
+        let mut next = self.next.lock().expect("nothing panics while holding it");
+        let bytes_per_s = self.get();
+        let soonest_s = self.now_s() - MADE_UP_S;
+        let at_s = if next.bytes_per_s == bytes_per_s { next.at_s.max(soonest_s) } else { soonest_s };
+        *next = Place { bytes_per_s, at_s: at_s + f64::from(bytes) / (bytes_per_s as f64).max(1.0) };
+        Place { bytes_per_s, at_s }
     }
 
     fn now_s(&self) -> f64 {

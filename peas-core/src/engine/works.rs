@@ -96,10 +96,11 @@ impl Works {
         Self::reach(throttles, &mut Default::default(), bytes).await;
     }
 
-    /// The same, safe to drop half-way: what is waited for goes on with the same places.
+    /// The same, safe to drop half-way: it goes on with the same places, and uses them up.
     pub(super) async fn reach(throttles: &[Arc<Throttle>; 2], places: &mut [Place; 2], bytes: u32) {
-        for (throttle, place) in throttles.iter().zip(places) {
+        for (throttle, place) in throttles.iter().zip(places.iter_mut()) {
             throttle.reach(place, bytes).await;
         }
+        *places = Default::default();
     }
 }
