@@ -5,9 +5,11 @@ use super::{Fault, Swarm};
 use crate::unit::{PeerId, PieceIdx, PieceSet, Run, Span, Time, pieces_of_runs};
 use crate::wire::Message;
 
-/// Least time between two announcements; the first after a silence goes out at once. 100 ms: news passes several peers on its way, and
-/// waits at each; but each announcement costs a packet for every neighbour.
-const BATCH: Span = Span::ms(100);
+/// Least time between two announcements, in pieces' times on our uplink, and at most; the first after a silence goes out at once. News passes
+/// several peers on its way, and waits at each; but each announcement costs a packet for every neighbour. 5 pieces: with 100 ms whatever
+/// they take 128 clients at 10 Gbit/s are whole at 1.64 times the bound instead of 1.24 (`peas-sim report --only '10 Gbit/s'`).
+const BATCH_PIECES: u64 = 5;
+const BATCH_MAX: Span = Span::ms(100);
 
 /// The same for peers that hold everything: to them it is only a hint whom to grant.
 const BATCH_TO_WHOLE: Span = Span::ms(500);
@@ -64,7 +66,8 @@ impl Swarm {
     }
 
     pub(super) fn have_soon(&mut self) {
-        let at = self.now.max(self.flushed_at + BATCH);
+        let batch = Span(self.piece_time().0 * BATCH_PIECES).min(BATCH_MAX);
+        let at = self.now.max(self.flushed_at + batch);
         self.flush_at = Some(self.flush_at.map_or(at, |earlier| earlier.min(at)));
     }
 
