@@ -58,6 +58,16 @@ fn a_flash_crowd_is_near_the_bound_and_spares_the_origin() {
     assert!(outcome.origin_copies < 1.2, "the origin sent {} copies", outcome.origin_copies);
 }
 
+/// Waits go by what a piece takes. When they went by the clock of slow links, the last of these was whole at 2.6 times the bound.
+#[test]
+fn a_crowd_on_fast_links_does_not_wait_by_the_clock_of_slow_ones() {
+    let mut plan = Plan::equal(8, 256, 256 << 10, mbit(1000.0), 1);
+    plan.one_way_s = 0.001;
+    let outcome = run::<Swarm>(plan);
+    assert_eq!(outcome.violations, []);
+    assert!(outcome.ratio() < 1.3, "last client at {} times the bound", outcome.ratio());
+}
+
 #[test]
 fn the_ground_is_right_for_another_machine_too() {
     let outcome = run::<Naive>(crowd(8, 64));
