@@ -31,11 +31,22 @@ TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_hi
 class Cluster:
     """Use it in ``with``: the hosts are there inside, and everything that runs on them ends with it."""
 
-    def __init__(self, work: Path, python: str, mbit: float, standbys: int, *, apart: bool = False, staged: bool = False) -> None:
+    def __init__(
+        self,
+        work: Path,
+        python: str,
+        mbit: float,
+        standbys: int,
+        *,
+        apart: bool = False,
+        staged: bool = False,
+        late: bool = False,
+    ) -> None:
         """`staged`: the first standby takes the backup over the network and publishes it. `apart`: hosts disturb each other's
         processors and disks as little as one machine allows, as if each had its own. The primary, with everything that runs on
         its host, has the first core for itself; the others share the last one, standbys at the lowest priority and their data in
-        memory. A publisher on the primary gives way to the server: it runs at the lowest priority, as it should there."""
+        memory. A publisher on the primary gives way to the server: it runs at the lowest priority, as it should there. `late`:
+        programs that the publisher starts begin a while after it, as on a busy host, so that a kill can come before they do."""
         self.work, self.python = work, python
         self.standby_work = Path("/dev/shm/peas-standbys") if apart else work
         self.apart = apart
@@ -44,12 +55,17 @@ class Cluster:
         self.lab = Lab(dict.fromkeys(["primary", "app", *self.names], mbit))
         self.primary = work / "primary"
         self.published = work / "published"
+        self.late = work / "late" if late else None
 
     def __enter__(self) -> Cluster:
         self.lab.__enter__()
         self._clean()
         self.standby_work.mkdir(exist_ok=True)
         shutil.chown(self.standby_work, USER, USER)
+        if self.late:
+            self.late.mkdir()
+            (self.late / "setpriv").write_text('#!/bin/sh\nsleep 0.3\nexec /usr/bin/setpriv "$@"\n')
+            (self.late / "setpriv").chmod(0o755)
         try:
             run("cp", "-a", "--reflink=auto", self.work / "pristine", self.primary)
             options = f"-c listen_addresses={self.lab.address('primary')} -c unix_socket_directories={self.socket('primary')}"
@@ -68,7 +84,7 @@ class Cluster:
 
     def _clean(self) -> None:
         # The sockets, too: a lock file beside one names a killed server, and counts as long as its process is not reaped.
-        for name in ("primary", "published", "socket-", *self.names):
+        for name in ("primary", "published", "socket-", "late", *self.names):
             for path in self.work.glob(f"{name}*"):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         for path in self.standby_work.glob(".peas-*"):
@@ -126,7 +142,8 @@ class Cluster:
             ",".join(self.names),
         ]
         words += ["--listen", f"{self.lab.address(self.publisher)}:7000", *more]
-        return self._tool(self.publisher, *words, stderr=stderr)
+        prefix: list[Argument] = ["env", f"PATH={self.late}:{os.environ['PATH']}"] if self.late else []
+        return self._tool(self.publisher, prefix, *words, stderr=stderr)
 
     def standby(self, name: str, *more: str, stderr: IO[str] | int | None = None) -> subprocess.Popen[str]:
         words: list[Argument] = [
@@ -140,10 +157,10 @@ class Cluster:
             "--primary",
             self.conninfo(),
         ]
-        return self._tool(name, *words, "--options", self.server_options(name), *more, stderr=stderr)
+        return self._tool(name, [], *words, "--options", self.server_options(name), *more, stderr=stderr)
 
-    def _tool(self, host: str, *words: Argument, stderr: IO[str] | int | None) -> subprocess.Popen[str]:
-        prefix = self.placed(host) + (["nice", "-n", "19"] if self.apart and host == "primary" else [])
+    def _tool(self, host: str, prefix: list[Argument], *words: Argument, stderr: IO[str] | int | None) -> subprocess.Popen[str]:
+        prefix = prefix + self.placed(host) + (["nice", "-n", "19"] if self.apart and host == "primary" else [])
         return self.lab.start(host, *prefix, self.python, HERE / "replicas.py", *words, user=USER, stderr=stderr)
 
     # What is true of the standbys.

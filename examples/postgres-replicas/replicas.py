@@ -251,9 +251,10 @@ def postgres(program: str, *argv: str | Path) -> str:
     if program == "pg_ctl":
         subprocess.run([BINARIES / program, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         return ""
-    # When this process is killed nobody needs the answer: a backup that goes on would take the primary's link for nothing.
-    words = ["setpriv", "--pdeathsig", "TERM", BINARIES / program, *argv]
-    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
+    # When this process is killed nobody needs the answer: a backup that goes on would take the primary's link for nothing. If it
+    # was killed before the signal was asked for none will come, so the shell looks whose child it is.
+    orphans_end = ["setpriv", "--pdeathsig", "TERM", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
+    return subprocess.run([*orphans_end, BINARIES / program, *argv], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 @contextmanager
