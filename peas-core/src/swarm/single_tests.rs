@@ -298,3 +298,55 @@ fn a_slow_origin_sends_each_piece_once_and_who_does_not_read_loses_it() {
     }
     assert!(handing.times(piece) == 2 && (3..20).contains(&sent), "{sent} sent before the first piece went to somebody else");
 }
+
+/// Two clients that answer an origin after 20 ms each time; the first, if it refuses, gives back whatever it is assigned after its first piece,
+/// and allows more at once. Pieces that the other asks for within five seconds.
+fn handed_to_the_other(refuses: bool) -> usize {
+    const OTHER: u8 = 2;
+    let mut origin = machine(0, 1000, Role::Origin);
+    let mut coming: VecDeque<(u64, Input)> = VecDeque::new();
+    for n in [1, OTHER] {
+        coming.extend(joins(n, false, vec![], 1000).map(|input| (0, input)));
+        coming.push_back((0, Input::Message { peer: peer(n), message: Message::Credit { pieces: 8, upload_bytes_per_s: 0 } }));
+    }
+    let (mut asked, mut asked_by_other) = (0, 0);
+    for ms in 0..5000 {
+        let now = Time::ZERO + Span::ms(ms);
+        let due = coming.iter().take_while(|&&(at, _)| at <= ms).count();
+        for input in coming.drain(..due).map(|(_, input)| input).chain([Input::Timeout]).collect::<Vec<_>>() {
+            origin.handle(now, input);
+        }
+        while let Some(output) = origin.poll() {
+            let mut answer = |peer, message| coming.push_back((ms + 20, Input::Message { peer, message }));
+            match output {
+                Output::Send { peer: to, message: Message::Assign { piece, .. } } if refuses && to == peer(1) && asked > 2 => {
+                    answer(to, Message::Decline { piece: Some(piece) });
+                    answer(to, Message::Credit { pieces: 1, upload_bytes_per_s: 0 });
+                }
+                Output::Send { peer: to, message: Message::Assign { piece, .. } } => {
+                    asked += 1;
+                    asked_by_other += usize::from(to == peer(OTHER));
+                    answer(to, Message::Request { req: asked, piece, first: 0, count: 4 });
+                }
+                Output::Serve { req, to, span } => {
+                    coming.push_back((ms + 20, Input::ServeEnded { peer: to, req, sent_bytes: PIECE, damaged: false }));
+                    let message = Message::Have { runs: vec![(span.piece().raw(), 1)], need: 1000, queue_ms: 0 };
+                    coming.push_back((ms + 20, Input::Message { peer: to, message }));
+                    let message = Message::Credit { pieces: 1, upload_bytes_per_s: 0 };
+                    coming.push_back((ms + 20, Input::Message { peer: to, message }));
+                }
+                _ => {}
+            }
+        }
+    }
+    asked_by_other
+}
+
+/// Found by a simulated world: a client that hides what it holds, and has it all, gave back what the origin assigned it and was assigned it again
+/// at once, and nobody else was assigned anything. The control is one that takes what it is assigned.
+#[test]
+fn who_gives_assignments_back_leaves_them_to_others() {
+    let (alone, shared) = (handed_to_the_other(true), handed_to_the_other(false));
+    assert!(shared > 100, "{shared} pieces to one of two");
+    assert!(alone > shared, "{alone} pieces beside one that takes none, {shared} beside one that takes its share");
+}

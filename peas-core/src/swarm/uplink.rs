@@ -311,34 +311,34 @@ impl Swarm {
             None => None,
         };
         let rest = Span(self.piece_time().0 * 2);
-        let behind_until = self.now + super::handout::LEASE_MIN;
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
-        let Some(at) = neighbor.permits.iter().position(|permit| permit.piece == piece) else {
-            // A grant that has lapsed since; or it asked for an assigned piece, got it, and could not keep it.
-            if let Some(piece) = piece {
-                neighbor.behind_until = behind_until;
+        // There is none if the grant has lapsed since; or if it asked for an assigned piece, got it, and could not keep it.
+        let permit = neighbor.permits.iter().position(|permit| permit.piece == piece).and_then(|at| neighbor.permits.remove(at));
+        if let Some(permit) = &permit {
+            // A decline costs nothing, so it proves little; but it is a word.
+            neighbor.vain = 0;
+            self.newcomers.answered(neighbor, permit.at);
+            self.uplink.permitted_bytes -= permit.bytes;
+            neighbor.note_round_trip(self.now.since(permit.at));
+            self.uplink.note_grant(permit, self.now, false);
+        }
+        match piece {
+            // Others are asked first for a while: what it hides from us it would give back for ever, and as it seems to hold nothing alone it
+            // would always be next.
+            Some(piece) => {
+                neighbor.behind_until = self.now + super::handout::LEASE_MIN;
                 self.assignment_declined(peer, piece);
             }
-            return;
-        };
-        let permit = neighbor.permits.remove(at).expect("the position was just found");
-        // A decline costs nothing, so it proves little; but it is a word.
-        neighbor.vain = 0;
-        self.newcomers.answered(neighbor, permit.at);
-        self.uplink.permitted_bytes -= permit.bytes;
-        neighbor.note_round_trip(self.now.since(permit.at));
-        self.uplink.note_grant(&permit, self.now, false);
-        match piece {
-            Some(piece) => self.assignment_declined(peer, piece),
             // It has as much on its way as it can take: twice the time of a piece, in which one of those should arrive. Or what we think
             // it lacks came from others who did not tell us: then it will decline until one of us has news, and is asked ever less.
-            None => {
+            None if permit.is_some() => {
                 let longer = Span(rest.0 << neighbor.declines.saturating_sub(DECLINES_USUAL).min(10));
                 neighbor.declines = neighbor.declines.saturating_add(1);
                 let until = self.now + longer.min(rest.max(REST_MAX));
                 neighbor.backoff_until = until;
                 self.wake_at(until);
             }
+            None => {}
         }
     }
 
