@@ -207,6 +207,21 @@ fn a_region_of_narrow_uplinks_uses_a_wide_link() {
     assert!(outcome.ratio() < 1.45, "{} times the bound", outcome.ratio());
 }
 
+/// Few clients far away from an origin and from one another fill their links within some round trips. The control has buffers for no more than
+/// two pieces at a time, which is what clients once allowed an origin: it takes eight times as long as its link.
+#[test]
+fn few_clients_far_away_fill_their_links() {
+    let plan = |clients| Plan::equal(clients, 512, 128 << 10, mbit(200.0), 1);
+    for clients in [1, 3, 8] {
+        let outcome = run::<Swarm>(plan(clients));
+        assert!(outcome.ratio() < 1.35, "{clients} clients: {} times the bound", outcome.ratio());
+    }
+    let mut narrow = plan(1);
+    narrow.limits.buffered_bytes_max = 4 * (128 << 10);
+    let narrow = run::<Swarm>(narrow);
+    assert!(narrow.short == 0 && narrow.ratio() > 3.0, "{} times the bound", narrow.ratio());
+}
+
 /// An origin goes on after its hand-out where that ends the distribution much sooner, and only there.
 #[test]
 fn an_origin_helps_clients_that_are_slower_than_itself() {

@@ -109,7 +109,7 @@ impl Downlink {
     }
 
     /// What was asked of a neighbour and is not here yet.
-    fn under_way<'a>(&'a self, neighbor: &'a Neighbor) -> impl Iterator<Item = &'a Fetch> {
+    pub(super) fn under_way<'a>(&'a self, neighbor: &'a Neighbor) -> impl Iterator<Item = &'a Fetch> {
         neighbor.fetches.iter().filter_map(|req| self.fetches.get(req)).filter(|fetch| !fetch.received)
     }
 }
@@ -182,7 +182,7 @@ impl Swarm {
         let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
         let allowed = neighbor.credit_out > 0;
         neighbor.credit_out = neighbor.credit_out.saturating_sub(1);
-        let span = self.pieces.rest_of(piece).filter(|_| allowed && !self.is_holding_off());
+        let span = self.pieces.rest_of(piece).filter(|_| allowed && !self.is_holding_off() && self.room() > 0);
         match span {
             Some(span) => self.fetch(peer, span, true),
             None => {
@@ -193,7 +193,7 @@ impl Swarm {
     }
 
     /// Whether we ask for nothing at all for now.
-    fn is_holding_off(&self) -> bool {
+    pub(super) fn is_holding_off(&self) -> bool {
         self.paused || self.leaving || self.disk_holds
     }
 
@@ -203,7 +203,7 @@ impl Swarm {
             && neighbor.told_held
             && (neighbor.proven || neighbor.fetches.is_empty())
             && !self.keeps_us_waiting(neighbor)
-            && self.downlink.fetches.len() < self.limits.fetches_max.into()
+            && self.room() > 0
             && self.downlink.outstanding_bytes + u64::from(self.geometry.piece_bytes()) <= self.window_bytes(spare)
             && (!neighbor.is_far || self.has_room_from_afar())
     }
@@ -330,6 +330,7 @@ impl Swarm {
 
     /// Forgets a request: its blocks are free again. Gives it back.
     fn forget(&mut self, req: RequestId) -> Option<Fetch> {
+        let was_full = self.room() == 0;
         let fetch = self.downlink.fetches.remove(&req)?;
         self.pieces.unask(req, fetch.span.piece());
         if !fetch.received {
@@ -337,6 +338,9 @@ impl Swarm {
         }
         if let Some(neighbor) = self.neighbors.get_mut(fetch.from) {
             neighbor.fetches.retain(|&other| other != req);
+        }
+        if was_full {
+            self.credit_origins();
         }
         Some(fetch)
     }
@@ -521,25 +525,6 @@ impl Swarm {
             }
             self.half_strike(from);
             self.tell_need_soon();
-        }
-    }
-
-    /// Lets an origin assign us more, as many as hide its distance.
-    pub(super) fn give_credit(&mut self, peer: PeerId) {
-        let rate = self.downlink.flow.rate(self.now);
-        // Two hide a round trip on slow links; on fast ones, what arrives in 20 ms is on its way at any time.
-        let wanted = (2 + (rate * 0.02 / f64::from(self.geometry.piece_bytes())) as u32).min(super::handout::CREDIT_MAX);
-        let upload_bytes_per_s = self.uplink.bytes_per_s().unwrap_or(0.0) as u64;
-        let missing = !self.pieces.is_whole() && !self.is_holding_off();
-        let Some(neighbor) = self.neighbors.get_mut(peer) else { return };
-        if !neighbor.is_origin || !missing {
-            return;
-        }
-        let assigned = self.downlink.under_way(neighbor).filter(|fetch| fetch.assigned).count() as u32;
-        let pieces = wanted.saturating_sub(neighbor.credit_out + assigned);
-        if pieces > 0 {
-            neighbor.credit_out += pieces;
-            self.send(peer, Message::Credit { pieces: pieces as u16, upload_bytes_per_s });
         }
     }
 

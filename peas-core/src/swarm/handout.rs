@@ -50,9 +50,6 @@ const LEASE_ON_TRIAL: Span = Span::s(1);
 const SAVED_SHARE_MIN: f64 = 0.03;
 const SAVED_MIN_S: f64 = 0.5;
 
-/// Most assignments that a client's credits may add up to: what a 10 Gbit/s client of 1 MiB pieces needs, and no hoard.
-pub(super) const CREDIT_MAX: u32 = 16;
-
 /// More than this nobody can pass on in a second, whatever it claims: 1 TiB. Sums of claims stay far from the end of their type.
 pub(super) const CLAIM_MAX: u64 = 1 << 40;
 

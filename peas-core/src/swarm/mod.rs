@@ -9,6 +9,7 @@
 //! (`uplink`); whoever is granted picks what (`downlink`, `pieces`). Neighbours hear in batches what is held (`haves`); members are
 //! gossiped with relative ages (`members`); lies end links (`faults`).
 
+mod credit;
 mod downlink;
 mod faults;
 mod handout;
@@ -300,7 +301,7 @@ impl Swarm {
             Message::Withdraw { runs } => self.on_withdraw(peer, &runs),
             Message::Credit { pieces, upload_bytes_per_s } => {
                 if let Some(neighbor) = self.neighbors.get_mut(peer) {
-                    neighbor.credit = (neighbor.credit + u32::from(pieces)).min(handout::CREDIT_MAX);
+                    neighbor.credit = (neighbor.credit + u32::from(pieces)).min(credit::CREDIT_MAX);
                     neighbor.claimed_upload = upload_bytes_per_s.min(handout::CLAIM_MAX);
                 }
             }
@@ -431,11 +432,6 @@ impl Swarm {
             Order::Ban { peer } => self.ban(peer, Fault::Banned),
         }
         self.credit_origins();
-    }
-
-    fn credit_origins(&mut self) {
-        let origins: Vec<PeerId> = self.neighbors.iter().filter(|neighbor| neighbor.is_origin).map(|neighbor| neighbor.peer).collect();
-        origins.into_iter().for_each(|peer| self.give_credit(peer));
     }
 
     fn on_whole(&mut self) {

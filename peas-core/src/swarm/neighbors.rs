@@ -174,9 +174,9 @@ impl Neighbor {
         self.round_trip = Some(self.round_trip.map_or(took, |least| least.min(took)));
     }
 
-    /// Whether a grant to it may be of use now.
-    pub fn may_be_granted(&self, now: Time) -> bool {
-        let permits_max = if self.answers && !self.is_slow && !self.is_far { PERMITS_PER_PEER_MAX } else { 1 };
+    /// Whether a grant to it may be of use now; `permits_max` of them at once if it is known to use them.
+    pub fn may_be_granted(&self, now: Time, permits_max: usize) -> bool {
+        let permits_max = if self.answers && !self.is_slow && !self.is_far { permits_max } else { 1 };
         self.told_held
             && self.lacks as usize > self.serving.len()
             && self.permits.len() < permits_max
@@ -225,8 +225,9 @@ impl Neighbor {
 /// Declines in a row that mean nothing but a full window; each further one doubles the time until the next grant.
 pub(super) const DECLINES_USUAL: u8 = 4;
 
-/// Grants outstanding to one peer. Two: one being answered, one behind it, so that its uplink of requests never runs dry.
-const PERMITS_PER_PEER_MAX: usize = 2;
+/// Grants outstanding to one peer; more where the queue, shared among few, should hold more for it. Two: one being answered, one behind it,
+/// so that its uplink of requests never runs dry.
+pub(super) const PERMITS_PER_PEER_MAX: usize = 2;
 
 /// Peers that are not known to answer and hold a young permit, at most. What they are permitted does not count as
 /// queued: a peer that takes grants and says nothing must not hold up those who use theirs. 3: what a queue of three pieces begins with.

@@ -8,17 +8,23 @@ use crate::unit::{Span, Time};
 /// Bytes per second over about the last second: what a display shows and what windows are sized by.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
+    memory_s: f64,
     weighed_bytes: f64,
     since: Option<Time>,
     at: Time,
 }
 
-/// Time over which a [`Flow`] forgets. 1 s: shorter flickers, longer reacts late to a lost peer.
+/// Time over which a usual [`Flow`] forgets. 1 s: shorter flickers, longer reacts late to a lost peer.
 const FLOW_MEMORY_S: f64 = 1.0;
 
 impl Flow {
     pub fn new() -> Self {
-        Self { weighed_bytes: 0.0, since: None, at: Time::ZERO }
+        Self::over(FLOW_MEMORY_S)
+    }
+
+    /// One that forgets within this time.
+    pub fn over(memory_s: f64) -> Self {
+        Self { memory_s, weighed_bytes: 0.0, since: None, at: Time::ZERO }
     }
 
     pub fn add(&mut self, now: Time, bytes: u64) {
@@ -29,7 +35,7 @@ impl Flow {
 
     /// Whether it has gone on for long enough to be judged by.
     pub fn is_settled(&self, now: Time) -> bool {
-        self.since.is_some_and(|since| now.since(since).as_s() >= FLOW_MEMORY_S)
+        self.since.is_some_and(|since| now.since(since).as_s() >= self.memory_s)
     }
 
     /// How long nothing has gone by; since the beginning of time if nothing ever has.
@@ -41,12 +47,12 @@ impl Flow {
     pub fn rate(&self, now: Time) -> f64 {
         let Some(since) = self.since else { return 0.0 };
         // Before the memory is full the weights add up to less: divide by what they do add up to, at least a tenth of it.
-        let filled = (1.0 - (-now.since(since).as_s() / FLOW_MEMORY_S).exp()).max(0.1);
-        self.weighed_bytes * self.decay(now) / (FLOW_MEMORY_S * filled)
+        let filled = (1.0 - (-now.since(since).as_s() / self.memory_s).exp()).max(0.1);
+        self.weighed_bytes * self.decay(now) / (self.memory_s * filled)
     }
 
     fn decay(&self, now: Time) -> f64 {
-        (-now.since(self.at).as_s() / FLOW_MEMORY_S).exp()
+        (-now.since(self.at).as_s() / self.memory_s).exp()
     }
 }
 

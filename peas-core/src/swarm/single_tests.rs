@@ -350,3 +350,55 @@ fn who_gives_assignments_back_leaves_them_to_others() {
     assert!(shared > 100, "{shared} pieces to one of two");
     assert!(alone > shared, "{alone} pieces beside one that takes none, {shared} beside one that takes its share");
 }
+
+/// Two origins assign whatever a client of so many fetches allows, at once. Fetches that were begun, of a hundred pieces, and assignments that it
+/// gave back.
+fn taken_with(fetches_max: u16) -> (u32, u32) {
+    const PIECES: u32 = 100;
+    let mut client = machine(0, PIECES, Role::Peer);
+    client.limits.fetches_max = fetches_max;
+    let mut inputs = VecDeque::new();
+    for n in [1, 2] {
+        let hello = hello(true);
+        inputs.push_back(Input::LinkUp { peer: peer(n), addr: addr(n), dialed: true, round_trip: None, hello });
+        inputs.push_back(Input::Message { peer: peer(n), message: Message::Held { runs: vec![(0, PIECES)], need: 0, queue_ms: 0 } });
+    }
+    let mut pieces: VecDeque<u32> = (0..PIECES).collect();
+    let (mut under_way, mut asked, mut given_back) = (VecDeque::new(), 0, 0);
+    for _ in 0..10 * PIECES {
+        while let Some(input) = inputs.pop_front() {
+            client.handle(Time::ZERO, input);
+        }
+        while let Some(output) = client.poll() {
+            match output {
+                Output::Send { peer, message: Message::Credit { pieces: allowed, .. } } => {
+                    let assigned = pieces.drain(..pieces.len().min(allowed.into()));
+                    inputs.extend(assigned.map(|piece| Input::Message { peer, message: Message::Assign { piece, lease_ms: 1000 } }));
+                }
+                Output::Send { message: Message::Decline { piece: Some(piece) }, .. } => {
+                    given_back += 1;
+                    pieces.push_front(piece);
+                }
+                Output::Fetch { req, .. } => {
+                    asked += 1;
+                    under_way.push_back(req);
+                }
+                _ => {}
+            }
+        }
+        assert!(under_way.len() <= fetches_max.into(), "{} under way", under_way.len());
+        if inputs.is_empty() {
+            inputs.extend(under_way.pop_front().map(|req| Input::FetchEnded { req, end: FetchEnd::Verified }));
+        }
+    }
+    (asked, given_back)
+}
+
+/// Found by a simulated world: credit that had been given before other fetches began made them more than there may be.
+#[test]
+fn assignments_are_taken_as_far_as_there_is_room_and_all_in_the_end() {
+    for fetches_max in [1, 3] {
+        let (asked, given_back) = taken_with(fetches_max);
+        assert!(asked == 100 && given_back > 0, "with {fetches_max}: {asked} pieces asked for, {given_back} given back");
+    }
+}

@@ -4,7 +4,7 @@
 //! what. Queues are kept short: whenever what is queued, and what of the grants will probably be used, falls below a few pieces (plus
 //! what the round trip hides), one neighbour is picked.
 
-use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, Permit, Serving};
+use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, PERMITS_PER_PEER_MAX, Permit, Serving};
 use super::rates::{Flow, Speed};
 use super::{Fault, Output, Swarm};
 use crate::unit::{BLOCK_BYTES, BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
@@ -19,11 +19,14 @@ pub(super) struct Uplink {
     pub permitted_bytes: u64,
     pub speed: Speed,
     pub flow: Flow,
+    /// The same over less time.
+    burst: Flow,
     /// The most that went out per second; told while the speed is not known.
     most_bytes_per_s: Option<f64>,
     pub limit_bytes_per_s: u64,
-    /// Smoothed time from a grant to its answer.
+    /// Smoothed time from a grant to its answer, and the least.
     round_trip: Option<Span>,
+    nearest: Option<Span>,
     /// Share of the grants answered lately that were used.
     used_share: f64,
     busy_since: Option<Time>,
@@ -34,6 +37,9 @@ pub(super) struct Uplink {
 
 /// Most bytes that the round trip may add to the queue: what a 10 Gbit/s link moves in 25 ms.
 const HIDDEN_BYTES_MAX: f64 = 32e6;
+
+/// Over how long the uplink is watched while it fills. 0.4 s: less follows its waves and makes them larger, more is slow to fill a far link.
+const BURST_S: f64 = 0.4;
 
 /// Pieces granted or queued. 3: one under way, one behind it, and one to turn to while a receiver's downlink is full; 2 and 4 are
 /// slower (`peas-sim report`).
@@ -93,9 +99,11 @@ impl Uplink {
             permitted_bytes: 0,
             speed: Speed::default(),
             flow: Flow::new(),
+            burst: Flow::over(BURST_S),
             most_bytes_per_s: None,
             limit_bytes_per_s: 0,
             round_trip: None,
+            nearest: None,
             used_share: 1.0,
             busy_since: None,
             idle_since: Some(Time::ZERO),
@@ -114,6 +122,7 @@ impl Uplink {
     }
 
     fn note_round_trip(&mut self, sample: Span) {
+        self.nearest = Some(self.nearest.map_or(sample, |nearest| nearest.min(sample)));
         self.round_trip = Some(match self.round_trip {
             Some(known) => Span((known.0 * 7 + sample.0) / 8),
             None => sample,
@@ -147,6 +156,7 @@ impl Uplink {
     fn note_sent(&mut self, now: Time, queued: u64, sent: u64) {
         self.sent_bytes += sent;
         self.flow.add(now, sent);
+        self.burst.add(now, sent);
         if let Some(since) = self.busy_since.filter(|_| queued > 0) {
             self.speed.add(sent, now.since(since));
         }
@@ -182,8 +192,11 @@ impl Swarm {
             return;
         }
         let target = self.queue_target();
+        // Few neighbours far away are granted more than usual, or they would have asked for all long before the next grant can come.
+        let share = (target / u64::from(self.geometry.piece_bytes())) as usize / self.neighbors.len().max(1);
+        let permits_max = share.max(PERMITS_PER_PEER_MAX);
         while self.uplink.expected_bytes() < target {
-            let Some((peer, spare)) = self.pick_receiver() else {
+            let Some((peer, spare)) = self.pick_receiver(permits_max) else {
                 self.uplink.idle_since.get_or_insert(self.now);
                 return;
             };
@@ -195,8 +208,13 @@ impl Swarm {
 
     /// Bytes that granted and queued work should amount to: enough to last until the next grant is answered.
     pub(super) fn queue_target(&self) -> u64 {
+        let piece_bytes = u64::from(self.geometry.piece_bytes());
         let hidden = self.uplink.bytes_per_s().unwrap_or(0.0) * self.uplink.round_trip().as_s();
-        u64::from(self.geometry.piece_bytes()) * QUEUE_PIECES + hidden.min(HIDDEN_BYTES_MAX) as u64
+        // An uplink that is not full yet is filled within some round trips, by twice what went out in one of them. Less a piece, which the queue
+        // has for that: where pieces take long, the first that went out looks like a fast uplink.
+        let nearest = self.uplink.nearest.unwrap_or(Span::ZERO);
+        let fills = 2.0 * self.uplink.burst.rate(self.now) * nearest.as_s() - piece_bytes as f64;
+        piece_bytes * QUEUE_PIECES + hidden.max(fills).min(HIDDEN_BYTES_MAX) as u64
     }
 
     /// At most a piece, and at most a second of one of the two slots that a queue of this length amounts to.
@@ -208,15 +226,15 @@ impl Swarm {
         if second >= piece_blocks / 2 { piece_blocks } else { second.max(1) }
     }
 
-    /// Who is granted next, and whether it was the only one that could be.
-    fn pick_receiver(&mut self) -> Option<(PeerId, bool)> {
+    /// Who is granted next, and whether it was the only one that could be. `permits_max`: grants outstanding to one peer.
+    fn pick_receiver(&mut self, permits_max: usize) -> Option<(PeerId, bool)> {
         let mut best: Option<((bool, bool, i64), PeerId)> = None;
         let mut tried = 0;
         let try_one = self.neighbors.may_try_one(self.now, self.trial());
         let crowded = self.is_crowded();
         for slot in self.rng.walk(self.neighbors.len()) {
             let neighbor = self.neighbors.at(slot);
-            if !neighbor.may_be_granted(self.now) || !(neighbor.answers || try_one) || self.newcomers.doubt(neighbor) {
+            if !neighbor.may_be_granted(self.now, permits_max) || !(neighbor.answers || try_one) || self.newcomers.doubt(neighbor) {
                 continue;
             }
             // A region that has got all that we hold is granted only when nobody else can use it.
