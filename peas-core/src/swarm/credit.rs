@@ -21,11 +21,6 @@ const CREDIT_WAYS: f64 = 8.0;
 const HIDDEN_S: f64 = 0.02;
 
 impl Swarm {
-    /// Fetches that may still be begun beside those under way.
-    pub(super) fn room(&self) -> u32 {
-        usize::from(self.limits.fetches_max).saturating_sub(self.downlink.fetches.len()) as u32
-    }
-
     /// Lets an origin assign us more. Without room for any it is asked again when there is some.
     pub(super) fn give_credit(&mut self, peer: PeerId) {
         let rate = self.downlink.flow.rate(self.now);
@@ -50,6 +45,7 @@ impl Swarm {
         }
     }
 
+    /// The same for all that there are.
     pub(super) fn credit_origins(&mut self) {
         let origins: Vec<PeerId> = self.neighbors.iter().filter(|neighbor| neighbor.is_origin).map(|neighbor| neighbor.peer).collect();
         origins.into_iter().for_each(|peer| self.give_credit(peer));

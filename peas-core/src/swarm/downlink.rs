@@ -197,6 +197,11 @@ impl Swarm {
         self.paused || self.leaving || self.disk_holds
     }
 
+    /// Fetches that may still be begun beside those under way.
+    pub(super) fn room(&self) -> u32 {
+        usize::from(self.limits.fetches_max).saturating_sub(self.downlink.fetches.len()) as u32
+    }
+
     fn may_fetch_from(&self, peer: PeerId, spare: bool) -> bool {
         let Some(neighbor) = self.neighbors.get(peer) else { return false };
         !self.is_holding_off()

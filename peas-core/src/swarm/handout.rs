@@ -202,8 +202,8 @@ impl Swarm {
         Span(self.piece_time().0 * 4 * links.min(8)).max(LEASE_MIN)
     }
 
-    /// The client with credit that will have passed on what it holds alone soonest. One that gives back what it was sent is asked last: it
-    /// holds nothing alone, and would be sent everything again and again.
+    /// The client with credit that will have passed on what it holds alone soonest. One that gives back what it is assigned, because it could not
+    /// keep it or had it and does not say so, is asked last for a while: it holds nothing alone, and would be next again and again.
     fn pick_assignee(&self) -> Option<PeerId> {
         let handout = self.handout.as_ref()?;
         let try_one = self.neighbors.may_try_one(self.now, self.trial());

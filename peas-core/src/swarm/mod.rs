@@ -5,9 +5,9 @@
 //! lock, no hash map, and never sees a byte of payload. The production engine and the simulator drive the same three methods, and
 //! the same seed with the same inputs gives the same outputs.
 //!
-//! How it works: an origin hands out each piece once (`handout`); everybody who holds something grants, that is, picks who may ask
-//! (`uplink`); whoever is granted picks what (`downlink`, `pieces`). Neighbours hear in batches what is held (`haves`); members are
-//! gossiped with relative ages (`members`); lies end links (`faults`).
+//! How it works: an origin hands out each piece once (`handout`), to clients that allow it (`credit`); everybody who holds something
+//! grants, that is, picks who may ask (`uplink`); whoever is granted picks what (`downlink`, `pieces`). Neighbours hear in batches what
+//! is held (`haves`); members are gossiped with relative ages (`members`); lies end links (`faults`).
 
 mod credit;
 mod downlink;

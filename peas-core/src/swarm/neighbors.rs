@@ -87,7 +87,7 @@ pub(super) struct Neighbor {
     pub linked_at: Time,
     /// Assignments that it will take (origins count this).
     pub credit: u32,
-    /// Until when others are assigned to before it: it gave back what it had already been sent.
+    /// Until when others are assigned to before it: it gave back what it was assigned.
     pub behind_until: Time,
     /// Bytes per second at which it says it passes pieces on, 0 when unknown.
     pub claimed_upload: u64,
@@ -227,7 +227,7 @@ pub(super) const DECLINES_USUAL: u8 = 4;
 
 /// Grants outstanding to one peer; more where the queue, shared among few, should hold more for it. Two: one being answered, one behind it,
 /// so that its uplink of requests never runs dry.
-pub(super) const PERMITS_PER_PEER_MAX: usize = 2;
+pub(super) const PERMITS_PER_PEER_USUAL: usize = 2;
 
 /// Peers that are not known to answer and hold a young permit, at most. What they are permitted does not count as
 /// queued: a peer that takes grants and says nothing must not hold up those who use theirs. 3: what a queue of three pieces begins with.

@@ -7,7 +7,7 @@
 //! probation*: one small request at a time, beside the queue and not in it, out of a small share of the uplink.
 
 use super::Swarm;
-use super::neighbors::{Neighbor, PERMIT_LIFE, PERMITS_PER_PEER_MAX};
+use super::neighbors::{Neighbor, PERMIT_LIFE};
 use super::rates::Turnout;
 use super::uplink::UPLINK_UNKNOWN;
 use crate::unit::{BLOCK_BYTES, Span, Time};
@@ -113,7 +113,7 @@ impl Swarm {
         while self.newcomers.saved_bytes >= f64::from(BLOCK_BYTES) && self.neighbors.may_try_one(self.now, self.trial()) {
             let idle = |neighbor: &&Neighbor| !neighbor.takes && neighbor.permits.is_empty() && neighbor.serving.is_empty();
             let turns = self.rng.walk(self.neighbors.len()).map(|slot| self.neighbors.at(slot));
-            let may = turns.filter(idle).filter(|neighbor| neighbor.may_be_granted(self.now, PERMITS_PER_PEER_MAX));
+            let may = turns.filter(idle).filter(|neighbor| neighbor.may_be_granted(self.now, 1));
             let Some(peer) = may.min_by_key(|neighbor| neighbor.served_at.is_none()).map(|neighbor| neighbor.peer) else { return };
             self.newcomers.saved_bytes -= f64::from(BLOCK_BYTES);
             self.permit(peer, None, 1, PERMIT_LIFE, Message::Grant { blocks: 1, spare: false });

@@ -4,7 +4,7 @@
 //! what. Queues are kept short: whenever what is queued, and what of the grants will probably be used, falls below a few pieces (plus
 //! what the round trip hides), one neighbour is picked.
 
-use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, PERMITS_PER_PEER_MAX, Permit, Serving};
+use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, PERMITS_PER_PEER_USUAL, Permit, Serving};
 use super::rates::{Flow, Speed};
 use super::{Fault, Output, Swarm};
 use crate::unit::{BLOCK_BYTES, BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
@@ -194,7 +194,7 @@ impl Swarm {
         let target = self.queue_target();
         // Few neighbours far away are granted more than usual, or they would have asked for all long before the next grant can come.
         let share = (target / u64::from(self.geometry.piece_bytes())) as usize / self.neighbors.len().max(1);
-        let permits_max = share.max(PERMITS_PER_PEER_MAX);
+        let permits_max = share.max(PERMITS_PER_PEER_USUAL);
         while self.uplink.expected_bytes() < target {
             let Some((peer, spare)) = self.pick_receiver(permits_max) else {
                 self.uplink.idle_since.get_or_insert(self.now);
@@ -341,8 +341,6 @@ impl Swarm {
             self.uplink.note_grant(permit, self.now, false);
         }
         match piece {
-            // Others are asked first for a while: what it hides from us it would give back for ever, and as it seems to hold nothing alone it
-            // would always be next.
             Some(piece) => {
                 neighbor.behind_until = self.now + super::handout::LEASE_MIN;
                 self.assignment_declined(peer, piece);
