@@ -86,7 +86,7 @@ pub struct CreateArgs {
     /// Name shown to people [default: the file's or folder's]
     #[arg(long)]
     pub name: Option<String>,
-    /// Piece size, a power of two from 32K to 16M [default: by content size]
+    /// Piece size, a power of two from 16K to 16M [default: by content size]
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     pub piece_size: Option<u64>,
     /// HTTP(S) address of the content, on a server with byte ranges (repeatable); of a folder: where its tree begins

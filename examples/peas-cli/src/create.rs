@@ -72,7 +72,7 @@ fn options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
     let piece_bytes = match args.piece_size {
         None => None,
         Some(bytes) => {
-            Some(u32::try_from(bytes).map_err(|_| Failure::new(USAGE, "--piece-size is too large", "use a power of two from 32K to 16M"))?)
+            Some(u32::try_from(bytes).map_err(|_| Failure::new(USAGE, "--piece-size is too large", "use a power of two from 16K to 16M"))?)
         }
     };
     if let Some(name) = args.name.as_ref().filter(|name| !pea::is_file_name(name)) {

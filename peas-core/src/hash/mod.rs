@@ -193,7 +193,7 @@ mod tests {
     fn nodes_are_those_of_the_slow_tree() {
         for size in sizes() {
             let content = content(size);
-            for piece_bytes in [PIECE_BYTES_MIN, 4 * PIECE_BYTES_MIN] {
+            for piece_bytes in [PIECE_BYTES_MIN, 2 * PIECE_BYTES_MIN, 4 * PIECE_BYTES_MIN] {
                 let geometry = Geometry::new(size, piece_bytes).unwrap();
                 let mut cvs = Vec::new();
                 for piece in geometry.pieces() {

@@ -156,14 +156,16 @@ mod tests {
     #[test]
     fn every_span_of_small_contents_is_proven_and_every_flip_is_found() {
         for size in sizes() {
-            check_all_spans(&Geometry::new(size, PIECE_BYTES_MIN).unwrap(), &content(size));
+            for piece_bytes in [PIECE_BYTES_MIN, 2 * PIECE_BYTES_MIN, 4 * PIECE_BYTES_MIN] {
+                check_all_spans(&Geometry::new(size, piece_bytes).unwrap(), &content(size));
+            }
         }
     }
 
     #[test]
     fn a_wrong_proof_proves_nothing() {
-        let size = 6 * u64::from(PIECE_BYTES_MIN) + 40_000;
-        let (geometry, content) = (Geometry::new(size, 8 * PIECE_BYTES_MIN).unwrap(), content(size));
+        let size = 12 * u64::from(PIECE_BYTES_MIN) + 40_000;
+        let (geometry, content) = (Geometry::new(size, 16 * PIECE_BYTES_MIN).unwrap(), content(size));
         let piece = geometry.piece(0).unwrap();
         let (cvs, top) = (block_cvs(&geometry, piece, &content), piece_cv(&geometry, piece, &content));
         for (first, count) in [(0, 1), (3, 5), (14, 1), (0, 15), (7, 2)] {
