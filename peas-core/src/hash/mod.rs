@@ -168,12 +168,12 @@ mod tests {
     use super::*;
     use crate::unit::PIECE_BYTES_MIN;
 
-    /// Every size at one byte around each border of leaf, block and piece, and some in between.
+    /// Every size at one byte around each border of leaf and block, and so of piece, and some in between.
     pub(super) fn sizes() -> Vec<u64> {
-        let (leaf, block, piece) = (1024, u64::from(BLOCK_BYTES), u64::from(PIECE_BYTES_MIN));
-        let edges = [0, leaf, 2 * leaf, 3 * leaf].into_iter().chain((1..=13).map(|at| at * block)).chain((1..=5).map(|at| at * piece));
+        let (leaf, block) = (1024, u64::from(BLOCK_BYTES));
+        let edges = [0, leaf, 2 * leaf, 3 * leaf].into_iter().chain((1..=13).map(|at| at * block));
         let mut sizes: Vec<u64> = edges.flat_map(|edge: u64| edge.saturating_sub(1)..=edge + 1).collect();
-        sizes.extend([500, 5000, 40_000, 3 * piece + 5 * leaf + 7, 2 * piece + block + leaf]);
+        sizes.extend([500, 5000, 40_000, 6 * block + 5 * leaf + 7, 5 * block + leaf]);
         sizes.sort();
         sizes.dedup();
         sizes
