@@ -101,6 +101,7 @@ impl Driver {
             budget_in: Budget::new(limits.buffered_bytes_max / 2),
             budget_out: Budget::new(limits.buffered_bytes_max / 2),
             upload: [shared.upload.clone(), handle.upload.clone()],
+            turns: shared.turns.clone(),
             download: [shared.download.clone(), handle.download.clone()],
             reports: reports_tx,
             news: news_tx,

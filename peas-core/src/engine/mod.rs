@@ -32,6 +32,7 @@ mod runtime;
 mod scope;
 mod task;
 mod throttle;
+mod turns;
 mod web;
 mod web_link;
 mod works;
@@ -111,6 +112,7 @@ pub(crate) struct Shared {
     pub(crate) tracker: TaskTracker,
     pub(crate) token: CancellationToken,
     upload: Arc<Throttle>,
+    turns: Arc<turns::Turns>,
     download: Arc<Throttle>,
     /// (upload, download) in bytes per second, for drivers that plan by them.
     limits: watch::Sender<(u64, u64)>,
@@ -142,6 +144,7 @@ impl Shared {
                 Error::Storage { op: "listen on", path, source }
             })?
         };
+        let outlet = transport.outlet().clone();
         let shared = Arc::new(Shared {
             me: identity.peer_id(),
             identity,
@@ -150,6 +153,7 @@ impl Shared {
             tracker: TaskTracker::new(),
             token: CancellationToken::new(),
             upload: Arc::new(Throttle::new(config.upload_bytes_per_s)),
+            turns: Arc::new(turns::Turns::new(move || outlet.queued_bytes())),
             download: Arc::new(Throttle::new(config.download_bytes_per_s)),
             limits: watch::channel((config.upload_bytes_per_s, config.download_bytes_per_s)).0,
             rooms: watch::Sender::default(),

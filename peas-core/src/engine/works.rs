@@ -6,6 +6,7 @@
 use super::assembly::Assembly;
 use super::budget::Budget;
 use super::throttle::{Place, Throttle};
+use super::turns::Turns;
 use crate::discovery::Resolved;
 use crate::manifest::TrustedManifest;
 use crate::source::WebError;
@@ -82,6 +83,8 @@ pub(super) struct Works {
     pub(super) budget_out: Budget,
     /// The engine's and the session's.
     pub(super) upload: [Arc<Throttle>; 2],
+    /// The engine's.
+    pub(super) turns: Arc<Turns>,
     /// The engine's and the session's.
     pub(super) download: [Arc<Throttle>; 2],
     pub(super) reports: mpsc::Sender<Report>,

@@ -6,6 +6,7 @@
 use super::budget::Share;
 use super::clock::Clock;
 use super::throttle::Place;
+use super::turns::Turn;
 use super::works::{LinkNo, Report, Works};
 use crate::storage::ReadEnd;
 use crate::transport::{LinkError, LinkWriter};
@@ -29,7 +30,7 @@ const FRAME_BYTES_SLOW: usize = 16 * 1024;
 const FRAME_BYTES_IN_TURN: usize = 8 * 1024;
 
 /// Above this a link counts as fast: 64 KiB take less than 4 ms.
-const FAST_BYTES_PER_S: f64 = 16e6;
+pub(super) const FAST_BYTES_PER_S: f64 = 16e6;
 
 /// What a fast link may keep in the system's buffers: 128 KiB, some milliseconds, so that the network never runs dry.
 const BACKLOG_FAST: u32 = 128 * 1024;
@@ -150,6 +151,8 @@ pub(super) struct Writer {
     pace: Pace,
     /// Of the next frame, in the rows before the rates that are set.
     places: [Place; 2],
+    /// And in the row before this machine's network.
+    turn: Turn,
     /// Least time to the peer and back, and when the system was last asked for it.
     round_trip: Span,
     measured_at: Time,
@@ -179,8 +182,8 @@ impl Pace {
 
 impl Writer {
     pub(super) fn new(link: LinkNo, serves: Arc<ServeBox>, control: mpsc::Receiver<Message>, works: Arc<Works>) -> Self {
-        let (clock, pace, places) = (Clock::start(), Pace::default(), Default::default());
-        Self { link, serves, works, control, clock, pace, places, round_trip: UNKNOWN, measured_at: Time::ZERO }
+        let (clock, pace, places, turn) = (Clock::start(), Pace::default(), Default::default(), Turn::default());
+        Self { link, serves, works, control, clock, pace, places, turn, round_trip: UNKNOWN, measured_at: Time::ZERO }
     }
 
     /// Writes until the driver drops its end of `control` (then says goodbye politely) or the link breaks. Dropping it
@@ -226,7 +229,7 @@ impl Writer {
                 let bytes = self.frame_bytes(now);
                 tokio::select! { biased;
                     message = self.control.recv() => said.extend(message),
-                    () = Works::reach(&self.works.upload, &mut self.places, bytes as u32) => {
+                    () = Self::may_send(&self.works, &mut self.places, &mut self.turn, bytes as u32) => {
                         if self.frame(&mut link, now, bytes).await? {
                             sending = None;
                         }
@@ -260,10 +263,19 @@ impl Writer {
         Reading { req, read: Box::pin(read) }
     }
 
+    /// Waits until the rates that are set, and then the system's queue, have room for so much. Safe to drop half-way.
+    async fn may_send(works: &Works, places: &mut [Place; 2], turn: &mut Turn, bytes: u32) {
+        if turn.is_none() {
+            Works::reach(&works.upload, places, bytes).await;
+        }
+        works.turns.reach(turn, bytes).await;
+    }
+
     /// Payload of the next frame.
     fn frame_bytes(&self, sending: &Sending) -> usize {
         let ReadEnd::Bytes { range, .. } = &sending.end else { return 0 };
-        let in_turn = self.works.upload.iter().any(|throttle| (1..FAST_BYTES_PER_S as u64).contains(&throttle.get()));
+        let limited = self.works.upload.iter().any(|throttle| (1..FAST_BYTES_PER_S as u64).contains(&throttle.get()));
+        let in_turn = limited || self.works.turns.are_tight();
         let most = if in_turn {
             FRAME_BYTES_IN_TURN
         } else if self.pace.is_fast {

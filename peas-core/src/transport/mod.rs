@@ -19,6 +19,7 @@ mod identity;
 mod keys;
 #[cfg(any(test, feature = "simulation"))]
 pub mod memory;
+mod outlet;
 mod primitives;
 mod record;
 mod streams;
@@ -27,6 +28,7 @@ mod tls;
 
 pub use frames::{Backlog, FrameReader, FrameWriter};
 pub use identity::Identity;
+pub use outlet::Outlet;
 pub use streams::{TcpInbound, TcpOutbound};
 pub(crate) use tcp::descriptors_max;
 pub use tcp::{TcpOptions, TcpRaw, TcpTransport};

@@ -3,12 +3,14 @@
 //! What always holds: no write can raise SIGPIPE; nothing is copied on a clear link but heads and short messages.
 
 use super::frames::Backlog;
+use super::outlet::{Enrolled, Outlet};
 use super::record::{Opener, Sealer};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::{self, IoSlice};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -36,7 +38,11 @@ impl AsyncRead for TcpInbound {
 }
 
 /// Sending half of a TCP link, below its frames.
-pub struct TcpOutbound(pub(super) Outbound);
+pub struct TcpOutbound {
+    /// Before the socket, so that it goes first.
+    enrolled: Enrolled,
+    outbound: Outbound,
+}
 
 pub(super) enum Outbound {
     Clear(NoSignal),
@@ -45,17 +51,21 @@ pub(super) enum Outbound {
 
 impl AsyncWrite for TcpOutbound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        let written = match &mut self.outbound {
             Outbound::Clear(clear) => Pin::new(clear).poll_write(cx, buf),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_write(cx, buf),
-        }
+        };
+        self.enrolled.wrote();
+        written
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        let written = match &mut self.outbound {
             Outbound::Clear(clear) => Pin::new(clear).poll_write_vectored(cx, bufs),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.enrolled.wrote();
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -63,14 +73,16 @@ impl AsyncWrite for TcpOutbound {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        let flushed = match &mut self.outbound {
             Outbound::Clear(clear) => Pin::new(clear).poll_flush(cx),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_flush(cx),
-        }
+        };
+        self.enrolled.wrote();
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.outbound {
             Outbound::Clear(clear) => Pin::new(clear).poll_shutdown(cx),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_shutdown(cx),
         }
@@ -78,8 +90,15 @@ impl AsyncWrite for TcpOutbound {
 }
 
 impl TcpOutbound {
+    pub(super) fn new(outbound: Outbound, outlet: &Arc<Outlet>) -> Self {
+        let enrolled = outlet.enroll(outbound.stream());
+        Self { enrolled, outbound }
+    }
+}
+
+impl Outbound {
     fn stream(&self) -> &TcpStream {
-        let NoSignal(socket) = match &self.0 {
+        let NoSignal(socket) = match self {
             Outbound::Clear(clear) => clear,
             Outbound::Sealed(sealer) => sealer.below(),
         };
@@ -89,7 +108,7 @@ impl TcpOutbound {
 
 impl Backlog for TcpOutbound {
     fn limit_backlog(&self, bytes: u32) {
-        let stream = self.stream();
+        let stream = self.outbound.stream();
         // A socket that does not know the option keeps more: slower control, nothing worse.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes);
@@ -104,7 +123,7 @@ impl Backlog for TcpOutbound {
         const MIN_RTT: usize = 37;
         let mut words = [0u32; MIN_RTT + 1];
         let mut len = size_of_val(&words) as libc::socklen_t;
-        let socket = self.stream().as_raw_fd();
+        let socket = self.outbound.stream().as_raw_fd();
         // SAFETY: the system writes at most `len` bytes to `words`.
         let taken = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, words.as_mut_ptr().cast(), &mut len) };
         let known = taken == 0 && len as usize == size_of_val(&words) && ![0, u32::MAX].contains(&words[MIN_RTT]);

@@ -9,6 +9,7 @@
 use super::buffers::Buffers;
 use super::frames::{FrameReader, FrameWriter};
 use super::gate::{Gate, Place, places};
+use super::outlet::Outlet;
 use super::record::{KEY_RECORDS, Opener, Sealer};
 use super::streams::{ClearReader, Inbound, NoSignal, Outbound, TcpInbound, TcpOutbound};
 use super::tls::{Cover, Proven, Secrets, Tls};
@@ -53,6 +54,7 @@ pub struct TcpTransport {
     tls: Tls,
     listener: Option<Listener>,
     buffers: Buffers,
+    outlet: Arc<Outlet>,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,12 @@ impl TcpTransport {
     /// What the system says about the listen address.
     pub fn new(identity: &Identity, options: &TcpOptions) -> io::Result<Self> {
         let listener = options.listen.map(Listener::bind).transpose()?;
-        Ok(Self { tls: Tls::new(identity, options.plain), listener, buffers: Buffers::default() })
+        Ok(Self { tls: Tls::new(identity, options.plain), listener, buffers: Buffers::default(), outlet: Arc::default() })
+    }
+
+    /// What of all links waits before this machine's network.
+    pub fn outlet(&self) -> &Arc<Outlet> {
+        &self.outlet
     }
 
     /// `answered_in`: how far the peer seems to be where the system does not tell.
@@ -88,7 +95,7 @@ impl TcpTransport {
                 (Inbound::Sealed(Box::new(opener)), Outbound::Sealed(Box::new(sealer)))
             }
         };
-        let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound(outbound)));
+        let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound::new(outbound, &self.outlet)));
         let round_trip = Some(writer.round_trip().unwrap_or(answered_in));
         Link { peer: proven.peer, binding: proven.binding, addr, round_trip, reader, writer }
     }
