@@ -143,7 +143,10 @@ impl Swarm {
                 let now = self.now;
                 self.neighbors.get_mut(peer).expect("it was asked about").kept_grant = Some((blocks, now));
             }
-            None => self.send(peer, Message::Decline { piece: None }),
+            None => {
+                self.tell_news(peer);
+                self.send(peer, Message::Decline { piece: None });
+            }
         }
     }
 
@@ -330,6 +333,7 @@ impl Swarm {
         if let Some(neighbor) = self.neighbors.get_mut(peer) {
             neighbor.fetches.push(req);
         }
+        self.tell_news(peer);
         self.output(Output::Fetch { req, from: peer, span });
     }
 

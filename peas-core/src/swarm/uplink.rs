@@ -201,6 +201,7 @@ impl Swarm {
                 return;
             };
             let blocks = self.grant_blocks();
+            self.tell_news(peer);
             self.permit(peer, None, blocks, PERMIT_LIFE, Message::Grant { blocks, spare });
         }
         self.uplink.idle_since = None;
