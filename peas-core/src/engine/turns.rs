@@ -124,7 +124,7 @@ impl Depth {
     /// Whether somebody had to wait lately, and not because much goes out.
     fn is_tight(&self, now: Time) -> bool {
         let lately = self.window.as_ref().is_some_and(|window| now.since(window.last) < WINDOW);
-        lately && self.bytes_per_s < FAST_BYTES_PER_S
+        lately && (1.0..FAST_BYTES_PER_S).contains(&self.bytes_per_s)
     }
 }
 
@@ -180,13 +180,17 @@ impl Turns {
     /// Waits until so many bytes may go to the system. Safe to drop half-way.
     pub(super) async fn reach(&self, turn: &mut Turn, bytes: u32) {
         let standing = self.stand(turn);
+        // A fast network takes all of it in a moment: then a millisecond would be long.
+        let mut looked = false;
         loop {
             let moved = self.moved.notified();
             match standing.look(bytes) {
                 Seen::Go => break,
+                Seen::Long(_) if !looked => tokio::task::yield_now().await,
                 Seen::Long(wait) => tokio::time::sleep(Duration::from(wait)).await,
                 Seen::Behind => moved.await,
             }
+            looked = true;
         }
         *turn = Turn::default();
     }
