@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// What may wait at least. 16 KiB: with 8 or 24 sixteen clients at 12.5 Mbit/s are whole as soon.
+/// What may wait at least. 16 kB: with 8 or 24 sixteen clients at 12.5 Mbit/s are whole as soon.
 const DEPTH_MIN: f64 = 16e3;
 
 /// What may wait, in seconds of what goes out. 4 ms: several looks, so that the network does not run dry between two.
