@@ -5,6 +5,8 @@
 //! request waits behind them. Linux tells how much of a socket's it still holds; elsewhere nothing is known, and 0 is said.
 
 #[cfg(target_os = "linux")]
+use super::streams::option_words;
+#[cfg(target_os = "linux")]
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,11 +80,9 @@ impl Drop for Enrolled {
 impl Socket {
     #[cfg(target_os = "linux")]
     fn queued_bytes(&self) -> u64 {
-        let mut words = [0u32; libc::SK_MEMINFO_WMEM_ALLOC as usize + 1];
-        let mut len = size_of_val(&words) as libc::socklen_t;
-        // SAFETY: the system writes at most `len` bytes to `words`. A number that is no socket any more is an error, and nothing is written.
-        let taken = unsafe { libc::getsockopt(self.fd, libc::SOL_SOCKET, libc::SO_MEMINFO, words.as_mut_ptr().cast(), &mut len) };
-        if taken == 0 { words[libc::SK_MEMINFO_WMEM_ALLOC as usize].into() } else { 0 }
+        const WAITS: usize = libc::SK_MEMINFO_WMEM_ALLOC as usize;
+        let words: Option<[u32; WAITS + 1]> = option_words(self.fd, libc::SOL_SOCKET, libc::SO_MEMINFO);
+        words.map_or(0, |words| words[WAITS].into())
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -8,7 +8,7 @@ use super::record::{Opener, Sealer};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::io::{self, IoSlice};
 #[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -38,11 +38,7 @@ impl AsyncRead for TcpInbound {
 }
 
 /// Sending half of a TCP link, below its frames.
-pub struct TcpOutbound {
-    /// Before the socket, so that it goes first.
-    enrolled: Enrolled,
-    outbound: Outbound,
-}
+pub struct TcpOutbound(pub(super) Outbound);
 
 pub(super) enum Outbound {
     Clear(NoSignal),
@@ -51,21 +47,17 @@ pub(super) enum Outbound {
 
 impl AsyncWrite for TcpOutbound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = match &mut self.outbound {
+        match &mut self.0 {
             Outbound::Clear(clear) => Pin::new(clear).poll_write(cx, buf),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_write(cx, buf),
-        };
-        self.enrolled.wrote();
-        written
+        }
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let written = match &mut self.outbound {
+        match &mut self.0 {
             Outbound::Clear(clear) => Pin::new(clear).poll_write_vectored(cx, bufs),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_write_vectored(cx, bufs),
-        };
-        self.enrolled.wrote();
-        written
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -73,16 +65,14 @@ impl AsyncWrite for TcpOutbound {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = match &mut self.outbound {
+        match &mut self.0 {
             Outbound::Clear(clear) => Pin::new(clear).poll_flush(cx),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_flush(cx),
-        };
-        self.enrolled.wrote();
-        flushed
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.outbound {
+        match &mut self.0 {
             Outbound::Clear(clear) => Pin::new(clear).poll_shutdown(cx),
             Outbound::Sealed(sealer) => Pin::new(sealer).poll_shutdown(cx),
         }
@@ -90,25 +80,18 @@ impl AsyncWrite for TcpOutbound {
 }
 
 impl TcpOutbound {
-    pub(super) fn new(outbound: Outbound, outlet: &Arc<Outlet>) -> Self {
-        let enrolled = outlet.enroll(outbound.stream());
-        Self { enrolled, outbound }
-    }
-}
-
-impl Outbound {
     fn stream(&self) -> &TcpStream {
-        let NoSignal(socket) = match self {
+        let below = match &self.0 {
             Outbound::Clear(clear) => clear,
             Outbound::Sealed(sealer) => sealer.below(),
         };
-        socket.as_ref()
+        below.socket.as_ref()
     }
 }
 
 impl Backlog for TcpOutbound {
     fn limit_backlog(&self, bytes: u32) {
-        let stream = self.outbound.stream();
+        let stream = self.stream();
         // A socket that does not know the option keeps more: slower control, nothing worse.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes);
@@ -121,12 +104,8 @@ impl Backlog for TcpOutbound {
     fn round_trip(&self) -> Option<Duration> {
         /// `tcpi_min_rtt` of `struct tcp_info` (linux/tcp.h, since Linux 4.6) in microseconds, by words.
         const MIN_RTT: usize = 37;
-        let mut words = [0u32; MIN_RTT + 1];
-        let mut len = size_of_val(&words) as libc::socklen_t;
-        let socket = self.outbound.stream().as_raw_fd();
-        // SAFETY: the system writes at most `len` bytes to `words`.
-        let taken = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, words.as_mut_ptr().cast(), &mut len) };
-        let known = taken == 0 && len as usize == size_of_val(&words) && ![0, u32::MAX].contains(&words[MIN_RTT]);
+        let words: [u32; MIN_RTT + 1] = option_words(self.stream().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO)?;
+        let known = ![0, u32::MAX].contains(&words[MIN_RTT]);
         known.then(|| Duration::from_micros(words[MIN_RTT].into()))
     }
 
@@ -136,16 +115,40 @@ impl Backlog for TcpOutbound {
     }
 }
 
-/// A socket's sending half that cannot raise SIGPIPE: the standard library's vectored write would (it is `writev`).
-pub(super) struct NoSignal(pub(super) OwnedWriteHalf);
+/// What the system tells of a socket, by words; `None` if it does not know so many.
+#[cfg(target_os = "linux")]
+pub(super) fn option_words<const N: usize>(socket: RawFd, level: libc::c_int, option: libc::c_int) -> Option<[u32; N]> {
+    let mut words = [0u32; N];
+    let mut len = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the system writes at most `len` bytes to `words`. A number that is no socket any more is an error, and nothing is written.
+    let taken = unsafe { libc::getsockopt(socket, level, option, words.as_mut_ptr().cast(), &mut len) };
+    (taken == 0 && len as usize == size_of_val(&words)).then_some(words)
+}
+
+/// A socket's sending half that cannot raise SIGPIPE: the standard library's vectored write would (it is `writev`). All that goes out on a link
+/// goes through here.
+pub(super) struct NoSignal {
+    /// Before the socket, so that it goes first.
+    enrolled: Enrolled,
+    socket: OwnedWriteHalf,
+}
+
+impl NoSignal {
+    pub(super) fn new(socket: OwnedWriteHalf, outlet: &Arc<Outlet>) -> Self {
+        let stream: &TcpStream = socket.as_ref();
+        Self { enrolled: outlet.enroll(stream), socket }
+    }
+}
 
 impl AsyncWrite for NoSignal {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf) // `send` with MSG_NOSIGNAL
+        let sent = Pin::new(&mut self.socket).poll_write(cx, buf); // `send` with MSG_NOSIGNAL
+        self.enrolled.wrote();
+        sent
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let stream: &TcpStream = self.0.as_ref();
+        let stream: &TcpStream = self.socket.as_ref();
         loop {
             ready!(stream.poll_write_ready(cx))?;
             let sent = stream.try_io(Interest::WRITABLE, || {
@@ -153,7 +156,10 @@ impl AsyncWrite for NoSignal {
             });
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // readiness is cleared: wait again
-                sent => return Poll::Ready(sent),
+                sent => {
+                    self.enrolled.wrote();
+                    return Poll::Ready(sent);
+                }
             }
         }
     }
@@ -163,11 +169,11 @@ impl AsyncWrite for NoSignal {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
 

@@ -84,7 +84,7 @@ impl TcpTransport {
     /// `answered_in`: how far the peer seems to be where the system does not tell.
     fn link(&self, proven: Proven, addr: SocketAddr, answered_in: Duration) -> LinkOf<Self> {
         let (inbound, outbound) = proven.stream.into_split();
-        let outbound = NoSignal(outbound);
+        let outbound = NoSignal::new(outbound, &self.outlet);
         let (inbound, outbound) = match proven.cover {
             Cover::Clear => (Inbound::Clear(ClearReader::new(inbound, &proven.early)), Outbound::Clear(outbound)),
             Cover::Sealed(secrets) => {
@@ -95,7 +95,7 @@ impl TcpTransport {
                 (Inbound::Sealed(Box::new(opener)), Outbound::Sealed(Box::new(sealer)))
             }
         };
-        let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound::new(outbound, &self.outlet)));
+        let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound(outbound)));
         let round_trip = Some(writer.round_trip().unwrap_or(answered_in));
         Link { peer: proven.peer, binding: proven.binding, addr, round_trip, reader, writer }
     }
@@ -277,7 +277,7 @@ mod tests {
         let kernel = Arc::new(Mutex::new(kernel));
         let buffers = Buffers::default();
         let opener = Opener::new(inbound, receiving, kernel.clone(), receive_records, buffers.clone(), &proven.early);
-        (opener, Sealer::new(NoSignal(outbound), sending, kernel, send_records, buffers))
+        (opener, Sealer::new(NoSignal::new(outbound, &Arc::default()), sending, kernel, send_records, buffers))
     }
 
     /// Keys change every 8 records in one direction and every 5 in the other, while both directions are busy.
