@@ -19,7 +19,7 @@ pub struct EngineConfig {
     pub upload_bytes_per_s: u64,
     /// Most bytes per second received by all sessions; 0: no limit.
     pub download_bytes_per_s: u64,
-    /// Worker threads for sockets; 0: one per core, at most 4.
+    /// Worker threads for sockets, each good for some gigabits per second; 0: one for each four cores, at most 4.
     pub threads: usize,
     /// Threads for disks; 0: 2.
     pub disk_threads: usize,

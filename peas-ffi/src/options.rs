@@ -100,7 +100,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
         "number",
         "0",
         &[Engine, Create],
-        "Threads for sockets, or for hashing of a create. 0: one per core, for sockets at most 4.",
+        "Threads for sockets, or for hashing of a create. 0: for sockets one for each four cores, at most 4; for hashing one per core.",
     ),
     one("disk_threads", "number", "0", &[Engine], "Threads for disks. 0: 2."),
     one("identity", "64 hex digits", "a new one", &[Engine], "Secret key of this peer. Give one to keep the same peer id from run to run."),

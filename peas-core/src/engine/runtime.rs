@@ -6,7 +6,10 @@
 use std::io;
 use tokio::runtime::{Builder, Runtime};
 
-/// Most worker threads when the host names no number: links share them, and hashing has threads of its own.
+/// Cores for each worker thread when the host names no number, and most of these. One thread moves some gigabits per second, sealed; disks
+/// and hashing have threads of their own. Two threads wake each other for every message: on two cores 16 clients at 50 Mbit/s are whole at 1.22 times
+/// the bound instead of 1.14, and 1 GiB from one process to another takes 1.39 s instead of 1.20.
+const CORES_PER_THREAD: usize = 4;
 const THREADS_MAX: usize = 4;
 
 /// Most threads for blocking calls (opening and checking disks, resolving): above it calls wait for each other.
@@ -15,7 +18,7 @@ const BLOCKING_MAX: usize = 64;
 /// A runtime whose threads block all signals.
 pub(super) fn build(threads: usize) -> io::Result<Runtime> {
     let threads = match threads {
-        0 => std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(1, THREADS_MAX)),
+        0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / CORES_PER_THREAD).clamp(1, THREADS_MAX)),
         more => more,
     };
     without_signals(|| {
