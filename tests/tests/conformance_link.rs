@@ -169,7 +169,7 @@ async fn keys<K: Kit>() {
     }
     let accepting = async { drop(listener.accept(listener.incoming().await.unwrap(), LONG).await) };
     let (wrong, ()) = tokio::join!(dialler.dial(addr, Some(other.peer_id()), LONG), accepting);
-    assert!(matches!(wrong, Err(LinkError::Handshake(_))), "another key than expected: {:?}", wrong.err());
+    assert!(matches!(wrong, Err(LinkError::Stranger(_))), "another key than expected: {:?}", wrong.err());
 
     assert!(dialler.listen_addr().is_none());
     tokio::select! {

@@ -231,7 +231,7 @@ fn told(count: u32, forgets: bool) -> BTreeMap<SocketAddr, Vec<Time>> {
                 if let Output::Dial { addr, .. } = output {
                     dials.entry(addr).or_default().push(now);
                     // Half of them refuse, half say nothing for a while.
-                    swarm.handle(now + Span::ms(300), Input::DialFailed { addr });
+                    swarm.handle(now + Span::ms(300), Input::DialFailed { addr, stranger: false });
                 }
             }
         }

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Dials and probes at work in one session.
-pub(super) const DIALS_MAX: usize = 16;
+/// Dials and probes at work in one session: as many of each as the swarm machine asks for at once.
+pub(super) const DIALS_MAX: usize = 32;
 
 /// How long connecting and proving keys may take.
 const DIAL_MAX: Duration = Duration::from_secs(8);
@@ -55,9 +55,10 @@ impl Dial {
     /// Dials. Safe to drop half-way, except that the peer greeted stays marked: only at the session's end.
     pub(super) async fn run(self) {
         let (reports, addr) = (self.reports.clone(), self.addr);
-        if self.link().await.is_err() {
+        if let Err(error) = self.link().await {
+            let stranger = matches!(error, LinkError::Stranger(_));
             // Nobody listens only while the session is being torn down.
-            let _ = reports.send(Report::DialFailed { addr }).await;
+            let _ = reports.send(Report::DialFailed { addr, stranger }).await;
         }
     }
 
@@ -93,7 +94,7 @@ impl Dial {
     pub(super) async fn probe(self) {
         let report = match self.shared.transport.dial(self.addr, self.expect, DIAL_MAX).await {
             Ok(link) => Report::Probed { addr: self.addr, peer: link.peer },
-            Err(_) => Report::DialFailed { addr: self.addr },
+            Err(_) => Report::ProbeFailed { addr: self.addr },
         };
         let _ = self.reports.send(report).await;
     }

@@ -250,7 +250,8 @@ impl Driver {
         let listening = self.shared.listen_addr().map(|addr| addr.ip());
         let ours: Vec<IpAddr> = self.links.iter().filter(|link| !link.is_web).map(|link| link.addr.ip()).chain(listening).collect();
         if self.dials >= DIALS_MAX || !may_dial(self.shared.scope, addr, &named, &ours) {
-            return self.pending.push_back(Input::DialFailed { addr });
+            let failed = if only_probe { Input::ProbeFailed { addr } } else { Input::DialFailed { addr, stranger: false } };
+            return self.pending.push_back(failed);
         }
         self.dials += 1;
         let dial = Dial {
@@ -378,9 +379,13 @@ impl Driver {
                     self.feed(Input::ServeEnded { peer, req, sent_bytes, damaged });
                 }
             }
-            Report::DialFailed { addr } => {
+            Report::DialFailed { addr, stranger } => {
                 self.dials = self.dials.saturating_sub(1);
-                self.feed(Input::DialFailed { addr });
+                self.feed(Input::DialFailed { addr, stranger });
+            }
+            Report::ProbeFailed { addr } => {
+                self.dials = self.dials.saturating_sub(1);
+                self.feed(Input::ProbeFailed { addr });
             }
             Report::Probed { addr, peer } => {
                 self.dials = self.dials.saturating_sub(1);

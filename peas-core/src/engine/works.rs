@@ -38,8 +38,10 @@ pub(super) enum Report {
     Commit { req: RequestId, piece: PieceIdx, end: CommitEnd },
     /// A serve ended.
     ServeEnded { link: LinkNo, req: RequestId, sent_bytes: u32, damaged: bool },
-    /// A dial ended without a link.
-    DialFailed { addr: SocketAddr },
+    /// A dial ended without a link: nobody useful answers there, or somebody else than who was expected.
+    DialFailed { addr: SocketAddr, stranger: bool },
+    /// A probe ended without an answer by the right key.
+    ProbeFailed { addr: SocketAddr },
     /// A peer answers at this address.
     Probed { addr: SocketAddr, peer: PeerId },
     /// A disk that had refused takes writes again, or not.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// A host of the world is tried once in this time, whatever ports are told: who names a victim to the swarm gets one connection a minute
 /// from each of us.
-const SAME_HOST: Span = Span::s(60);
+pub(super) const SAME_HOST: Span = Span::s(60);
 
 /// A network (/24 or /48) is left alone when this many tries there failed in this time.
 const FAILURES_MAX: usize = 2;

@@ -4,6 +4,7 @@
 //! record young again, so a dead peer's record grows old everywhere at once. An address is passed on only after we ourselves
 //! reached that very peer there.
 
+use super::guests::Guests;
 use super::knocks::Knocks;
 use super::slots::OfPeer;
 use super::table::{Member, Table};
@@ -82,8 +83,7 @@ pub(super) struct Members {
     attempts: BTreeMap<SocketAddr, Attempt>,
     knocks: Knocks,
     dialing: BTreeMap<SocketAddr, Option<PeerId>>,
-    probing: BTreeMap<SocketAddr, PeerId>,
-    to_probe: VecDeque<(SocketAddr, PeerId)>,
+    guests: Guests,
     allowance: f64,
     allowance_at: Time,
     tended_at: Time,
@@ -100,8 +100,7 @@ impl Members {
             attempts: BTreeMap::new(),
             knocks: Knocks::default(),
             dialing: BTreeMap::new(),
-            probing: BTreeMap::new(),
-            to_probe: VecDeque::new(),
+            guests: Guests::default(),
             allowance: DIAL_BURST,
             allowance_at: Time::ZERO,
             tended_at: Time::ZERO,
@@ -219,8 +218,8 @@ impl Swarm {
         unlinked().max_by_key(crowd_and_age).map(OfPeer::peer)
     }
 
-    /// We reached the peer at this address: it may be told to others.
-    fn prove(&mut self, peer: PeerId, addr: SocketAddr) {
+    /// We reached the peer at this address: it may be told to others. It was told of so many already.
+    fn prove(&mut self, peer: PeerId, addr: SocketAddr, told: usize) {
         let Some(neighbor) = self.neighbors.get(peer) else { return };
         let (region, held_permille) = (neighbor.region, permille(neighbor.held.len(), self.geometry.piece_count()));
         let record = MemberRecord { peer: peer.0, addr, epoch: 0, age_s: 0, ttl_s: TTL_S, held_permille, region };
@@ -230,10 +229,13 @@ impl Swarm {
         self.add_member(Member { record, heard_at: self.now, known_since, proven: true, linked: true });
         if news {
             self.introduce(peer);
+            if told < SAMPLE {
+                self.tell_sample(peer, SAMPLE);
+            }
         }
     }
 
-    /// Tells some neighbours of a newcomer, and the newcomer of some members.
+    /// Tells some neighbours of a newcomer.
     fn introduce(&mut self, peer: PeerId) {
         let Some(record) = self.members.table.get(peer).map(|member| member.told(self.now)) else { return };
         let others = self.rng.walk(self.neighbors.len()).map(|slot| self.neighbors.at(slot).peer).filter(|&other| other != peer);
@@ -241,17 +243,19 @@ impl Swarm {
         for herald in heralds {
             self.send(herald, Message::Members(vec![record.clone()]));
         }
-        self.tell_sample(peer, SAMPLE);
     }
 
-    pub(super) fn tell_sample(&mut self, peer: PeerId, count: usize) {
+    /// Tells a peer of at most so many members. Says of how many it did.
+    pub(super) fn tell_sample(&mut self, peer: PeerId, count: usize) -> usize {
         let table = &self.members.table;
         let others = self.rng.walk(table.len()).map(|slot| table.at(slot)).filter(|member| member.record.peer != peer.0);
         let good = others.filter(|member| member.is_good(self.now));
         let records: Vec<MemberRecord> = good.take(count).map(|member| member.told(self.now)).collect();
-        if !records.is_empty() {
+        let told = records.len();
+        if told > 0 {
             self.send(peer, Message::Members(records));
         }
+        told
     }
 
     /// Live records, youngest first: what a refreshed pea lists.
@@ -261,60 +265,65 @@ impl Swarm {
         live.into_iter().take(max).map(|member| member.told(now)).collect()
     }
 
-    /// A link came up: what we dialled is proven, what dialled us is to be probed where it says it listens.
+    /// A link came up: what we dialled is proven, what dialled us hears of others and is looked for where it says it listens.
     pub(super) fn member_linked(&mut self, peer: PeerId, addr: SocketAddr, dialed: bool, listen: Option<SocketAddr>) {
         if dialed {
             self.members.dialing.remove(&addr);
-            self.prove(peer, addr);
-        } else if let Some(listen) = listen {
-            if self.members.table.get(peer).is_some_and(|member| member.proven && member.record.addr == listen) {
-                self.prove(peer, listen);
-                self.tell_sample(peer, SAMPLE);
-            } else if self.members.to_probe.len() < 1024 {
-                self.members.to_probe.push_back((listen, peer));
-                self.probe_some();
-            }
+            return self.prove(peer, addr, 0);
+        }
+        let told = self.tell_sample(peer, SAMPLE);
+        let Some(listen) = listen else { return };
+        if self.members.table.get(peer).is_some_and(|member| member.proven && member.record.addr == listen) {
+            self.prove(peer, listen, told);
+        } else {
+            self.members.guests.came(listen, peer, told, self.now);
+            self.probe_some();
         }
     }
 
     fn probe_some(&mut self) {
-        while self.members.probing.len() < DIALING_MAX {
-            let Some((addr, peer)) = self.members.to_probe.pop_front() else { return };
-            let known = self.neighbors.get(peer).is_some() && !self.members.probing.contains_key(&addr);
-            if !known || !self.members.knocks.may_probe(addr, self.now) {
-                continue;
-            }
-            self.members.probing.insert(addr, peer);
-            self.output(Output::Probe { addr, peer });
+        let (members, neighbors) = (&mut self.members, &self.neighbors);
+        let mut next = || members.guests.next(self.now, &mut members.knocks, |peer| neighbors.get(peer).is_some());
+        let guests: Vec<_> = std::iter::from_fn(&mut next).collect();
+        for guest in guests {
+            self.output(Output::Probe { addr: guest.addr, peer: guest.peer });
         }
     }
 
     pub(super) fn on_probed(&mut self, addr: SocketAddr, peer: PeerId) {
-        if self.members.probing.remove(&addr).is_some() {
-            self.prove(peer, addr);
+        if let Some(guest) = self.members.guests.reached(addr) {
+            // Who was there before is not there any more, and what went wrong there was with that one.
+            self.members.attempts.remove(&addr);
+            self.members.table.moved_out(addr, peer);
+            self.prove(peer, addr, guest.told);
         }
         self.probe_some();
     }
 
-    pub(super) fn on_dial_failed(&mut self, addr: SocketAddr) {
-        if self.members.probing.remove(&addr).is_some() {
-            self.probe_some();
-        }
+    pub(super) fn on_probe_failed(&mut self, addr: SocketAddr) {
+        self.members.guests.missed(addr, self.now);
+        self.probe_some();
+    }
+
+    pub(super) fn on_dial_failed(&mut self, addr: SocketAddr, stranger: bool) {
         let Some(peer) = self.members.dialing.remove(&addr) else { return };
         let is_bootstrap = self.members.bootstrap.iter().any(|candidate| candidate.addr == addr);
         let was_proven = peer.is_some_and(|peer| self.members.table.get(peer).is_some_and(|member| member.proven));
+        // Where somebody else answered, the peer has gone, and who came instead may be dialled in a moment.
+        let moved = stranger && !is_bootstrap;
         let attempt = self.members.attempts.entry(addr).or_default();
-        attempt.failures += 1;
-        let pause = match is_bootstrap || was_proven {
-            true => Span(BOOTSTRAP_RETRY_MIN.0 << attempt.failures.min(5)).min(BOOTSTRAP_RETRY_MAX),
-            false => DEAD_FOR,
+        attempt.failures += u32::from(!moved);
+        let pause = match (moved, is_bootstrap || was_proven) {
+            (true, _) => BOOTSTRAP_RETRY_MIN,
+            (_, true) => Span(BOOTSTRAP_RETRY_MIN.0 << attempt.failures.min(5)).min(BOOTSTRAP_RETRY_MAX),
+            (_, false) => DEAD_FOR,
         };
         attempt.not_before = self.now + pause;
         if !is_bootstrap && !was_proven {
             self.members.knocks.failed(addr.ip(), self.now);
         }
         if let Some(peer) = peer
-            && !was_proven
+            && (moved || !was_proven)
         {
             self.members.table.remove(peer);
         }
@@ -424,7 +433,7 @@ impl Swarm {
             && (self.now.since(member.known_since) >= COURTESY || dials_first(self.me, member.peer()))
             && self.members.may_try(addr, self.now)
             && !self.does_without(addr)
-            && !self.members.probing.contains_key(&addr)
+            && !self.members.guests.is_probing(addr)
             && !self.is_shunned(member.peer())
             && (member.proven || self.members.knocks.may_knock(addr.ip(), self.now))
     }
@@ -491,6 +500,72 @@ mod tests {
     use super::*;
     use crate::swarm::tests::{addr, hello, joins, machine, peer};
     use crate::swarm::{Fault, Input, Role};
+
+    fn outputs(swarm: &mut Swarm) -> Vec<Output> {
+        std::iter::from_fn(|| swarm.poll()).collect()
+    }
+
+    /// Members that the peer is told of.
+    fn told_to(outputs: &[Output], to: PeerId) -> Vec<PeerId> {
+        let records = outputs.iter().filter_map(|output| match output {
+            Output::Send { peer, message: Message::Members(records) } if *peer == to => Some(records),
+            _ => None,
+        });
+        records.flatten().map(MemberRecord::peer_id).collect()
+    }
+
+    #[test]
+    fn who_cannot_be_reached_hears_of_others_all_the_same() {
+        let mut swarm = machine(200, 32, Role::Peer);
+        joins(1, true, vec![], 1).into_iter().for_each(|input| swarm.handle(Time::ZERO, input));
+        outputs(&mut swarm);
+        let listens = hello(false);
+        let up = |n: u8| Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: listens.clone() };
+        swarm.handle(Time::ZERO, up(2));
+        let first = outputs(&mut swarm);
+        assert_eq!(told_to(&first, peer(2)), [peer(1)]);
+        let probe = |output: &Output| matches!(output, Output::Probe { addr: at, .. } if at.ip() == addr(2).ip());
+        assert_eq!(told_to(&first, peer(1)), [], "nobody hears of it before it was reached");
+        let Some(Output::Probe { addr: at, .. }) = first.iter().find(|output| probe(output)) else { panic!("{first:?}") };
+        swarm.handle(Time::ZERO, Input::ProbeFailed { addr: *at });
+        assert!(!outputs(&mut swarm).iter().any(probe));
+        let later = Time::ZERO + Span::s(2);
+        swarm.handle(later, Input::Timeout);
+        assert!(outputs(&mut swarm).iter().any(probe), "it is looked for again");
+        swarm.handle(later, Input::Probed { addr: *at, peer: peer(2) });
+        assert_eq!(told_to(&outputs(&mut swarm), peer(1)), [peer(2)]);
+    }
+
+    /// When (tenths of a second) somebody is dialled who died and came back with another key at the same address.
+    fn dialled_after_a_death(me: u8, stranger: bool) -> u64 {
+        let mut swarm = machine(me, 32, Role::Peer);
+        for n in [1, 9] {
+            joins(n, true, vec![], 1).into_iter().for_each(|input| swarm.handle(Time::ZERO, input));
+        }
+        swarm.handle(Time::ZERO, Input::LinkDown { peer: peer(1) });
+        let (epoch, age_s, held_permille, region) = Default::default();
+        let back = MemberRecord { peer: peer(2).0, addr: addr(1), epoch, age_s, ttl_s: TTL_S, held_permille, region };
+        swarm.handle(Time::ZERO, Input::Message { peer: peer(9), message: Message::Members(vec![back]) });
+        for tenth in 0..3000 {
+            let now = Time::ZERO + Span::ms(100 * tenth);
+            swarm.handle(now, Input::Timeout);
+            for output in outputs(&mut swarm) {
+                match output {
+                    Output::Dial { peer: Some(expected), .. } if expected == peer(2) => return tenth,
+                    Output::Dial { .. } => swarm.handle(now, Input::DialFailed { addr: addr(1), stranger }),
+                    _ => {}
+                }
+            }
+        }
+        panic!("never dialled")
+    }
+
+    #[test]
+    fn who_comes_back_with_another_key_is_dialled_soon() {
+        let latest = |stranger| (200..230).map(|me| dialled_after_a_death(me, stranger)).max().unwrap();
+        assert!(latest(true) <= 22);
+        assert!(latest(false) > 60, "control: where nobody answers it is as if the address were dead");
+    }
 
     /// How often a client with so many neighbours knocks at a full origin in this time.
     fn knocks_at_a_full_origin(neighbors: u8, receives: bool, within_s: u64) -> usize {

@@ -12,6 +12,7 @@
 mod credit;
 mod downlink;
 mod faults;
+mod guests;
 mod handout;
 mod haves;
 mod knocks;
@@ -274,7 +275,8 @@ impl Swarm {
         match input {
             Input::LinkUp { peer, addr, dialed, round_trip, hello } => self.on_link_up(peer, addr, dialed, round_trip, &hello),
             Input::LinkDown { peer } => self.unlink(peer),
-            Input::DialFailed { addr } => self.on_dial_failed(addr),
+            Input::DialFailed { addr, stranger } => self.on_dial_failed(addr, stranger),
+            Input::ProbeFailed { addr } => self.on_probe_failed(addr),
             Input::Probed { addr, peer } => self.on_probed(addr, peer),
             Input::Message { peer, message } => self.on_message(peer, message),
             Input::Candidates(candidates) => self.on_candidates(candidates),
@@ -324,7 +326,9 @@ impl Swarm {
     fn on_link_up(&mut self, peer: PeerId, addr: SocketAddr, dialed: bool, round_trip: Option<Span>, hello: &Hello) {
         let listen = if dialed { Some(addr) } else { hello.listen_port.map(|port| SocketAddr::new(addr.ip(), port)) };
         if self.neighbors.get(peer).is_some() || peer == self.me {
-            self.member_linked(peer, addr, dialed, None);
+            if dialed {
+                self.member_linked(peer, addr, dialed, None);
+            }
             return self.output(Output::Hangup { peer, why: Fault::Duplicate });
         }
         let mut neighbor = Neighbor::new(peer, addr, PieceSet::empty(&self.geometry), self.now);

@@ -5,7 +5,7 @@ use super::slots::{OfPeer, Slots};
 use crate::unit::{PeerId, Time};
 use crate::wire::MemberRecord;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What we know of one.
 #[derive(Clone, Debug)]
@@ -103,6 +103,15 @@ impl Table {
         }
     }
 
+    /// This peer is at this address now, and so nobody else.
+    pub fn moved_out(&mut self, addr: SocketAddr, except: PeerId) {
+        let others = self.iter().filter(|member| member.record.addr == addr && !member.linked).map(OfPeer::peer);
+        let gone: Vec<PeerId> = others.filter(|&peer| peer != except).collect();
+        gone.into_iter().for_each(|peer| {
+            self.remove(peer);
+        });
+    }
+
     /// A link to it came up or went.
     pub fn link(&mut self, peer: PeerId, linked: bool) {
         if let Some(member) = self.members.get_mut(peer) {
@@ -129,7 +138,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
 
     fn record(peer: u8, addr: [u8; 4]) -> MemberRecord {
         let addr = SocketAddr::from((addr, 7000));

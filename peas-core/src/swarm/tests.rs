@@ -105,7 +105,7 @@ impl Room {
         match output {
             Output::Dial { addr: at, .. } => match at.ip() {
                 std::net::IpAddr::V4(v4) if self.machines.contains_key(&v4.octets()[3]) => self.link(n, v4.octets()[3]),
-                _ => self.give(n, Input::DialFailed { addr: at }),
+                _ => self.give(n, Input::DialFailed { addr: at, stranger: false }),
             },
             Output::Probe { addr, peer } => self.give(n, Input::Probed { addr, peer }),
             Output::Send { peer: to, message } if self.linked(n, to.0[0]) => {

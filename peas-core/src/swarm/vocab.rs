@@ -93,8 +93,15 @@ pub enum Input {
         /// Who.
         peer: PeerId,
     },
-    /// A dial ended without a link, or a probe without an answer by the right key.
+    /// A dial ended without a link.
     DialFailed {
+        /// Where.
+        addr: SocketAddr,
+        /// Somebody else answered than who was expected.
+        stranger: bool,
+    },
+    /// A probe ended without an answer by the right key.
+    ProbeFailed {
         /// Where.
         addr: SocketAddr,
     },
@@ -202,7 +209,7 @@ pub enum Output {
         peer: Option<PeerId>,
     },
     /// Find out whether this peer accepts links there: connect, prove both keys, close without a hello. Answered by `Probed` or
-    /// `DialFailed`. Only then may the address be told to others.
+    /// `ProbeFailed`. Only then may the address be told to others.
     Probe {
         /// Where.
         addr: SocketAddr,

@@ -139,9 +139,9 @@ impl Transport for MemoryTransport {
         let from = self.listen_addr().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, FIRST_PORT).into());
         let pipe = self.net.connect(from, addr)?;
         let (peer, pipe) = timeout(within, self.introduce(pipe)).await.map_err(|_| too_long())??;
-        match expect.filter(|&expected| expected != peer) {
-            Some(expected) => Err(LinkError::Handshake(format!("{addr} is {peer}, not {expected}"))),
-            None => Ok(link(peer, addr, pipe, [self.identity.peer_id(), peer])),
+        match expect {
+            Some(expected) if expected != peer => Err(LinkError::Stranger(peer)),
+            _ => Ok(link(peer, addr, pipe, [self.identity.peer_id(), peer])),
         }
     }
 

@@ -49,9 +49,12 @@ pub enum LinkError {
     /// What came breaks the framing or the codec, is too long, or was altered on the way.
     #[error("protocol: {0}")]
     Protocol(&'static str),
-    /// Handshake failed or took too long, or another key answered than expected.
+    /// Handshake failed or took too long.
     #[error("handshake: {0}")]
     Handshake(String),
+    /// Another key answered than expected: this one.
+    #[error("handshake: somebody else answered, {0}")]
+    Stranger(PeerId),
     /// The peer ended its sending side, between two frames.
     #[error("closed")]
     Closed,

@@ -89,8 +89,8 @@ impl Tls {
         let mut tls = UnbufferedClientConnection::new(self.client.clone(), name).map_err(refused)?;
         let carried = carry(&mut *tls, stream).await?;
         let (peer, clear) = agreed(&tls)?;
-        if let Some(expected) = expect.filter(|&expected| expected != peer) {
-            return Err(LinkError::Handshake(format!("{addr} is {peer}, not {expected}")));
+        if expect.is_some_and(|expected| expected != peer) {
+            return Err(LinkError::Stranger(peer));
         }
         let (secrets, kernel) = tls.dangerous_into_kernel_connection().map_err(refused)?;
         let binding = binding([&secrets.tx.1, &secrets.rx.1])?;

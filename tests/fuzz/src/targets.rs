@@ -169,7 +169,8 @@ pub fn machine(data: &[u8]) -> bool {
                 serves.retain(|_, (to, _)| *to != peer(who));
                 Input::LinkDown { peer: peer(who) }
             }
-            3 => Input::DialFailed { addr },
+            3 if op & 64 != 0 => Input::ProbeFailed { addr },
+            3 => Input::DialFailed { addr, stranger: op & 128 != 0 },
             4 => Input::Probed { addr, peer: peer(who) },
             5 => Input::Candidates(vec![Candidate { addr, peer: Some(peer(who)), via: Via::Owners }]),
             6 => Input::Damaged(geometry.piece(u32::from(who) % PIECES).expect("in range")),
@@ -363,7 +364,7 @@ pub fn owner_record(data: &[u8]) -> bool {
                 let neighbour = (([9, 9, 9, 9], 1).into(), Some(from));
                 assert!((addr, peer) == (record.addr, Some(PeerId(record.peer))) || (addr, peer) == neighbour, "{addr} {peer:?}");
                 assert_ne!(peer, Some(me));
-                swarm.handle(Time::ZERO + Span::s(60 * minute), Input::DialFailed { addr });
+                swarm.handle(Time::ZERO + Span::s(60 * minute), Input::DialFailed { addr, stranger: false });
             }
         }
     }

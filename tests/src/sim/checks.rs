@@ -326,7 +326,8 @@ impl<M: Machine> World<M> {
         let (kind, a) = match input {
             Input::LinkUp { peer, .. } => (1, short(peer)),
             Input::LinkDown { peer } => (2, short(peer)),
-            Input::DialFailed { addr } => (3, u64::from(addr.port())),
+            Input::DialFailed { addr, .. } => (3, u64::from(addr.port())),
+            Input::ProbeFailed { addr } => (18, u64::from(addr.port())),
             Input::Probed { peer, .. } => (14, short(peer)),
             Input::Message { message, peer } => (4, short(peer) ^ words(message)),
             Input::Candidates(list) => (5, list.len() as u64),

@@ -82,13 +82,13 @@ impl<M: Machine> World<M> {
         }
         let target = target.filter(|&target| self.node(target).machine.is_some());
         if purpose == Purpose::Probe {
-            let input = target.map_or(Input::DialFailed { addr }, |target| Input::Probed { addr, peer: self.node(target).peer });
+            let input = target.map_or(Input::ProbeFailed { addr }, |target| Input::Probed { addr, peer: self.node(target).peer });
             return self.feed(dialer, input);
         }
         let target = target.filter(|&target| self.node(dialer).links[target as usize] == NONE);
         // The other end may still have a half of an earlier link that it does not know to be gone.
         let Some(target) = target.filter(|&target| self.node(target).links[dialer as usize] == NONE) else {
-            return self.feed(dialer, Input::DialFailed { addr });
+            return self.feed(dialer, Input::DialFailed { addr, stranger: false });
         };
         let half = self.links.open(dialer, target);
         for (end, owner, peer) in [(half, dialer, target), (half ^ 1, target, dialer)] {
