@@ -6,7 +6,7 @@
 use crate::hash::Cv;
 use crate::unit::PieceIdx;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes of pieces kept in memory after they were read or written: several neighbours ask for the same piece shortly after one
 /// another. 16 MiB is one piece of the largest size.
@@ -80,29 +80,53 @@ pub(crate) struct Cached {
 /// The last pieces read or committed.
 #[derive(Default)]
 pub(crate) struct PieceCache {
-    /// Least recently used first. Few, so that looking through them costs nothing.
-    pieces: Mutex<VecDeque<(PieceIdx, Cached)>>,
+    pieces: Mutex<Pieces>,
+}
+
+#[derive(Default)]
+struct Pieces {
+    /// Least recently used first.
+    order: VecDeque<(PieceIdx, Cached)>,
+    bytes: usize,
+}
+
+impl Pieces {
+    fn take(&mut self, piece: PieceIdx) -> Option<Cached> {
+        let at = self.order.iter().rposition(|(cached, _)| *cached == piece)?;
+        let (_, cached) = self.order.remove(at)?;
+        self.bytes -= cached.buf.len();
+        Some(cached)
+    }
+
+    fn put(&mut self, piece: PieceIdx, cached: Cached) {
+        self.bytes += cached.buf.len();
+        self.order.push_back((piece, cached));
+    }
 }
 
 impl PieceCache {
     pub fn get(&self, piece: PieceIdx) -> Option<Cached> {
-        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = pieces.iter().position(|(cached, _)| *cached == piece)?;
-        let entry = pieces.remove(at)?;
-        pieces.push_back(entry.clone());
-        Some(entry.1)
+        let mut pieces = self.pieces();
+        let cached = pieces.take(piece)?;
+        pieces.put(piece, cached.clone());
+        Some(cached)
     }
 
     pub fn put(&self, piece: PieceIdx, cached: Cached) {
-        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        pieces.retain(|(old, _)| *old != piece);
-        pieces.push_back((piece, cached));
-        while pieces.len() > 1 && pieces.iter().map(|(_, cached)| cached.buf.len()).sum::<usize>() > CACHED_BYTES_MAX {
-            pieces.pop_front();
+        let mut pieces = self.pieces();
+        pieces.take(piece);
+        pieces.put(piece, cached);
+        while pieces.order.len() > 1 && pieces.bytes > CACHED_BYTES_MAX {
+            let oldest = pieces.order.pop_front();
+            pieces.bytes -= oldest.map_or(0, |(_, cached)| cached.buf.len());
         }
     }
 
     pub fn clear(&self) {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.pieces() = Pieces::default();
+    }
+
+    fn pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

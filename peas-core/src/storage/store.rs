@@ -198,9 +198,15 @@ impl Store {
         Ok(())
     }
 
+    /// What [`read`](Store::read) would give, if it is in memory and nobody has to be waited for.
+    pub fn at_hand(&self, span: BlockSpan, with_proof: bool) -> Option<ReadEnd> {
+        let is_held = self.state.try_lock().is_ok_and(|state| state.held.contains(span.piece()));
+        let cached = self.cache.get(span.piece()).filter(|cached| is_held && (!with_proof || cached.block_cvs.get().is_some()))?;
+        Some(self.give(cached, span, with_proof))
+    }
+
     /// Reads and verifies.
     pub fn read(&self, span: BlockSpan, with_proof: bool) -> ReadEnd {
-        let geometry = self.pea.geometry();
         let piece = span.piece();
         let cached = match self.cache.get(piece) {
             Some(cached) if self.state().held.contains(piece) => cached,
@@ -213,6 +219,11 @@ impl Store {
                 Err(error) => return ReadEnd::Failed(error),
             },
         };
+        self.give(cached, span, with_proof)
+    }
+
+    fn give(&self, cached: Cached, span: BlockSpan, with_proof: bool) -> ReadEnd {
+        let (geometry, piece) = (self.pea.geometry(), span.piece());
         let proof = with_proof.then(|| {
             let block_cvs = cached.block_cvs.get_or_init(|| hash::block_cvs(geometry, piece, &cached.buf));
             SpanProof::new(geometry, span, block_cvs)

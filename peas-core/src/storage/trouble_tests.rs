@@ -315,11 +315,19 @@ fn rot_is_not_served_and_is_mended_in_place() {
     volume.plant("dest", &bytes);
     let (good, bad) = (fixture.pieces()[0], fixture.pieces()[1]);
     let geometry = fixture.pea.geometry();
+    let at_hand = |piece, with_proof| found.store.at_hand(geometry.whole(piece), with_proof).is_some();
+    assert!(!at_hand(good, false), "nothing was read yet");
     assert!(matches!(found.store.read(geometry.whole(good), true), ReadEnd::Bytes { .. }));
+    assert!(at_hand(good, false) && at_hand(good, true));
     for with_proof in [true, false] {
         assert!(matches!(found.store.read(geometry.whole(bad), with_proof), ReadEnd::Damaged));
     }
+    assert!(!at_hand(bad, false), "it is wrong");
     assert!(matches!(found.store.commit(bad, fixture.filled(&found.store, bad)), CommitEnd::Committed(_)));
+    assert!(at_hand(bad, false) && !at_hand(bad, true), "what it is proven by is not known yet");
+    let state = found.store.state();
+    assert!(!at_hand(bad, false), "nobody is waited for");
+    drop(state);
     assert!(fixture.is_installed(&volume));
     assert!(matches!(found.store.read(geometry.whole(bad), true), ReadEnd::Bytes { .. }));
 }
