@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Control messages that wait for a link to take them; one more and the link is too slow to be of use.
-const CONTROL_MAX: usize = 128;
+/// Control messages that wait for a link to take them; one more and the link is too slow to be of use. 512: what a swarm machine says at once to
+/// one peer, in the worst case (grants, requests, assignments, 128 of each), and some news.
+const CONTROL_MAX: usize = 512;
 
 /// How long the last control messages of a link may take to leave after it was given up.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);

@@ -229,6 +229,10 @@ pub(super) const DECLINES_USUAL: u8 = 4;
 /// so that its uplink of requests never runs dry.
 pub(super) const PERMITS_PER_PEER_USUAL: usize = 2;
 
+/// The most, whatever our uplink may do: as many as a peer has fetches. What is granted at once must also leave the link faster than its
+/// messages may pile up: an uplink taken for too fast made us end links that had nothing wrong.
+pub(super) const PERMITS_PER_PEER_MAX: usize = 128;
+
 /// Peers that are not known to answer and hold a young permit, at most. What they are permitted does not count as
 /// queued: a peer that takes grants and says nothing must not hold up those who use theirs. 3: what a queue of three pieces begins with.
 const ON_TRIAL_MAX: usize = 3;

@@ -4,7 +4,7 @@
 //! what. Queues are kept short: whenever what is queued, and what of the grants will probably be used, falls below a few pieces (plus
 //! what the round trip hides), one neighbour is picked.
 
-use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, PERMITS_PER_PEER_USUAL, Permit, Serving};
+use super::neighbors::{DECLINES_USUAL, PERMIT_LIFE, PERMITS_PER_PEER_MAX, PERMITS_PER_PEER_USUAL, Permit, Serving};
 use super::rates::{Flow, Speed};
 use super::{Fault, Output, Swarm};
 use crate::unit::{BLOCK_BYTES, BlockSpan, PeerId, PieceIdx, RequestId, Span, Time};
@@ -194,7 +194,7 @@ impl Swarm {
         let target = self.queue_target();
         // Few neighbours far away are granted more than usual, or they would have asked for all long before the next grant can come.
         let share = (target / u64::from(self.geometry.piece_bytes())) as usize / self.neighbors.len().max(1);
-        let permits_max = share.max(PERMITS_PER_PEER_USUAL);
+        let permits_max = share.clamp(PERMITS_PER_PEER_USUAL, PERMITS_PER_PEER_MAX);
         while self.uplink.expected_bytes() < target {
             let Some((peer, spare)) = self.pick_receiver(permits_max) else {
                 self.uplink.idle_since.get_or_insert(self.now);
@@ -313,7 +313,9 @@ impl Swarm {
             .or_else(|| permits.iter().position(|permit| permit.piece.is_none() && permit.blocks >= span.count()))?;
         let permit = permits.remove(at)?;
         neighbor.note_round_trip(self.now.since(permit.at));
-        (neighbor.answers, neighbor.has_asked, neighbor.vain, neighbor.declines) = (true, true, 0, 0);
+        // Of many grants given at once it may have declined the first and used the last: that it has room is news, too.
+        neighbor.has_news(self.now);
+        (neighbor.answers, neighbor.has_asked, neighbor.vain) = (true, true, 0);
         self.newcomers.answered(neighbor, permit.at);
         self.uplink.permitted_bytes -= permit.bytes;
         Some(permit)
@@ -462,5 +464,53 @@ impl Swarm {
     pub(super) fn piece_time(&self) -> Span {
         let takes = |rate| Span::from_s(f64::from(self.geometry.piece_bytes()) / rate).clamp(PIECE_TIME_MIN, PIECE_TIME_MAX);
         self.uplink.bytes_per_s().map_or(PIECE_TIME_MIN, takes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::tests::{joins, machine, peer};
+    use crate::swarm::{Input, Role};
+
+    /// A machine that holds everything, takes its uplink for one of 900 Mbit/s over a long way, and has granted its only neighbour what it may.
+    fn generous() -> (Swarm, usize) {
+        let mut swarm = machine(200, 4000, Role::Peer);
+        let pieces: Vec<PieceIdx> = swarm.geometry.pieces().collect();
+        joins(1, true, vec![], 4000).into_iter().for_each(|input| swarm.handle(Time::ZERO, input));
+        swarm.uplink.speed.add(112_000_000, Span::s(1));
+        swarm.uplink.note_round_trip(Span::ms(80));
+        for piece in pieces {
+            swarm.on_committed(crate::swarm::Committed::witnessed(piece));
+        }
+        let neighbor = swarm.neighbors.get_mut(peer(1)).unwrap();
+        (neighbor.answers, neighbor.takes) = (true, true);
+        swarm.handle(Time::ZERO, Input::Timeout);
+        let is_grant = |output: &Output| matches!(output, Output::Send { message: Message::Grant { .. }, .. });
+        let grants = std::iter::from_fn(|| swarm.poll()).filter(is_grant).count();
+        (swarm, grants)
+    }
+
+    /// Small pieces went to the system's buffers at once, the uplink was taken for a fast one, and more grants than a link's row of messages takes
+    /// ended it.
+    #[test]
+    fn a_peer_is_granted_no_more_at_once_than_its_link_takes() {
+        let (swarm, grants) = generous();
+        assert_eq!(grants, PERMITS_PER_PEER_MAX);
+        assert!(swarm.queue_target() > 8_000_000, "the control: much more would be granted");
+    }
+
+    /// Three clients far from each other that had no room for a moment left each other alone for five seconds, again and again.
+    #[test]
+    fn who_declines_many_grants_and_uses_the_last_is_granted_more() {
+        let (mut swarm, grants) = generous();
+        let says = |swarm: &mut Swarm, message| swarm.handle(Time::ZERO, Input::Message { peer: peer(1), message });
+        for _ in 1..grants {
+            says(&mut swarm, Message::Decline { piece: None });
+        }
+        let rests = |swarm: &Swarm| swarm.neighbors.get(peer(1)).unwrap().backoff_until.since(Time::ZERO);
+        assert!(rests(&swarm) >= REST_MAX, "the control: it declined often");
+        says(&mut swarm, Message::Request { req: 1, piece: 0, first: 0, count: 1 });
+        assert_eq!(rests(&swarm), Span::ZERO);
     }
 }
