@@ -8,11 +8,12 @@ use super::Swarm;
 use crate::unit::{PeerId, Span};
 use crate::wire::Message;
 
-/// Pieces at least, and at first.
+/// Pieces at least, and at first; and bytes, where pieces are small.
 const CREDIT_MIN: u32 = 2;
+const CREDIT_BYTES_MIN: u32 = 64 << 10;
 
-/// Most assignments that a client's credits may add up to: what 200 Mbit/s of pieces of 128 KiB bring in twice 80 ms, and no hoard.
-pub(super) const CREDIT_MAX: u32 = 64;
+/// Most assignments that a client's credits may add up to: what 100 Mbit/s of pieces of 16 KiB bring in twice 80 ms, and no hoard.
+pub(super) const CREDIT_MAX: u32 = 128;
 
 /// Ways to an origin and back that credit hides. 8: both, at four times what came in during the last second, which may have grown by as much.
 const CREDIT_WAYS: f64 = 8.0;
@@ -26,6 +27,7 @@ impl Swarm {
         let rate = self.downlink.flow.rate(self.now);
         let piece_bytes = f64::from(self.geometry.piece_bytes());
         let most = ((self.limits.buffered_bytes_max as f64 / 2.0 / piece_bytes) as u32).clamp(CREDIT_MIN, CREDIT_MAX);
+        let least = CREDIT_MIN.max(CREDIT_BYTES_MIN / self.geometry.piece_bytes());
         let upload_bytes_per_s = self.uplink.bytes_per_s().unwrap_or(0.0) as u64;
         let missing = !self.pieces.is_whole() && !self.is_holding_off();
         let room = self.room();
@@ -36,7 +38,7 @@ impl Swarm {
         let pieces_within = |seconds: f64| rate * seconds / piece_bytes;
         // Less a piece: where one takes as long as that, two are enough.
         let far = pieces_within(neighbor.round_trip.unwrap_or(Span::ZERO).as_s() * CREDIT_WAYS) - 1.0;
-        let wanted = (CREDIT_MIN + far.max(pieces_within(HIDDEN_S)) as u32).min(most);
+        let wanted = (least + far.max(pieces_within(HIDDEN_S)) as u32).min(most);
         let assigned = self.downlink.under_way(neighbor).filter(|fetch| fetch.assigned).count() as u32;
         let pieces = wanted.saturating_sub(neighbor.credit_out + assigned).min(room);
         if pieces > 0 {
