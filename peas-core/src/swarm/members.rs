@@ -322,8 +322,9 @@ impl Swarm {
         if !is_bootstrap && !was_proven {
             self.members.knocks.failed(addr.ip(), self.now);
         }
+        let was_there = |member: &Member| member.record.addr == addr && !member.linked;
         if let Some(peer) = peer
-            && (moved || !was_proven)
+            && (!was_proven || (moved && self.members.table.get(peer).is_some_and(was_there)))
         {
             self.members.table.remove(peer);
         }
