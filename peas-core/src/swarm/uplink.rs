@@ -45,8 +45,7 @@ const BURST_S: f64 = 0.4;
 /// slower (`peas-sim report`).
 const QUEUE_PIECES: u64 = 3;
 
-/// The same while it is not known what our uplink can do, in bytes: with three pieces of 16 KiB eight clients at 50 Mbit/s are whole at 1.09
-/// times the bound instead of 1.06 (16 MiB).
+/// And bytes, while it is not known what our uplink can do: three pieces of 32 KiB, so that smaller ones begin no slower.
 const QUEUE_BYTES_AT_FIRST: u64 = 96 << 10;
 
 /// A grant counts as queued by the share of its like that was used, and by at least this much. Where most are declined, an uplink that
