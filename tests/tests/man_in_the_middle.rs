@@ -362,7 +362,7 @@ async fn another_key() {
         let (link, ()) = tokio::join!(guest.dial(wolf.listen_addr().unwrap(), expect, LONG), accepting);
         match link {
             Ok(link) => assert!(fooled && link.peer == mallory.peer_id()),
-            Err(error) => assert!(!fooled && matches!(error, LinkError::Handshake(_)), "{error:?}"),
+            Err(error) => assert!(!fooled && matches!(error, LinkError::Stranger(_)), "{error:?}"),
         }
     }
 }
