@@ -8,6 +8,7 @@ use super::access::{Lock, Meeting};
 use super::clock::unix_s;
 use super::works::Report;
 use super::{Newcomer, Shared};
+use crate::swarm::Input;
 use crate::transport::{LinkError, Transport};
 use crate::unit::PeerId;
 use crate::wire::Hello;
@@ -58,7 +59,7 @@ impl Dial {
         if let Err(error) = self.link().await {
             let stranger = matches!(error, LinkError::Stranger(_));
             // Nobody listens only while the session is being torn down.
-            let _ = reports.send(Report::DialFailed { addr, stranger }).await;
+            let _ = reports.send(Report::DialEnded(Input::DialFailed { addr, stranger })).await;
         }
     }
 
@@ -92,10 +93,10 @@ impl Dial {
 
     /// Only finds out whether the peer answers there: no hello is said, nobody is marked.
     pub(super) async fn probe(self) {
-        let report = match self.shared.transport.dial(self.addr, self.expect, DIAL_MAX).await {
-            Ok(link) => Report::Probed { addr: self.addr, peer: link.peer },
-            Err(_) => Report::ProbeFailed { addr: self.addr },
+        let end = match self.shared.transport.dial(self.addr, self.expect, DIAL_MAX).await {
+            Ok(link) => Input::Probed { addr: self.addr, peer: link.peer },
+            Err(_) => Input::ProbeFailed { addr: self.addr },
         };
-        let _ = self.reports.send(report).await;
+        let _ = self.reports.send(Report::DialEnded(end)).await;
     }
 }

@@ -379,17 +379,9 @@ impl Driver {
                     self.feed(Input::ServeEnded { peer, req, sent_bytes, damaged });
                 }
             }
-            Report::DialFailed { addr, stranger } => {
+            Report::DialEnded(end) => {
                 self.dials = self.dials.saturating_sub(1);
-                self.feed(Input::DialFailed { addr, stranger });
-            }
-            Report::ProbeFailed { addr } => {
-                self.dials = self.dials.saturating_sub(1);
-                self.feed(Input::ProbeFailed { addr });
-            }
-            Report::Probed { addr, peer } => {
-                self.dials = self.dials.saturating_sub(1);
-                self.feed(Input::Probed { addr, peer });
+                self.feed(end);
             }
             Report::WebUp { link } => self.web_up(link),
             Report::WebDown { link, why } => self.web_down(link, &why),

@@ -11,10 +11,9 @@ use crate::discovery::Resolved;
 use crate::manifest::TrustedManifest;
 use crate::source::WebError;
 use crate::storage::{CommitEnd, PublishError, Storage};
-use crate::swarm::Fault;
-use crate::unit::{Geometry, PeerId, PieceIdx, RequestId};
+use crate::swarm::{Fault, Input};
+use crate::unit::{Geometry, PieceIdx, RequestId};
 use crate::wire::Message;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
@@ -38,12 +37,8 @@ pub(super) enum Report {
     Commit { req: RequestId, piece: PieceIdx, end: CommitEnd },
     /// A serve ended.
     ServeEnded { link: LinkNo, req: RequestId, sent_bytes: u32, damaged: bool },
-    /// A dial ended without a link: nobody useful answers there, or somebody else than who was expected.
-    DialFailed { addr: SocketAddr, stranger: bool },
-    /// A probe ended without an answer by the right key.
-    ProbeFailed { addr: SocketAddr },
-    /// A peer answers at this address.
-    Probed { addr: SocketAddr, peer: PeerId },
+    /// A dial ended without a link, or a probe ended: what the swarm machine is to hear of it.
+    DialEnded(Input),
     /// A disk that had refused takes writes again, or not.
     DiskProbed(Result<(), crate::Error>),
     /// The content is under its final name, or not.

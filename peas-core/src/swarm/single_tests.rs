@@ -1,5 +1,6 @@
-//! One machine, and what it hears from others that are only pretended: crowds that come or do not read, regions, windows, slow uplinks.
+//! One machine, and what it hears from others that are only pretended: crowds that come or do not read, regions, windows, slow uplinks, who comes and who comes back.
 
+use super::members::TTL_S;
 use super::tests::{PIECE, addr, hello, joins, machine, peer};
 use super::*;
 use crate::unit::BlockSpan;
@@ -401,4 +402,70 @@ fn assignments_are_taken_as_far_as_there_is_room_and_all_in_the_end() {
         let (asked, given_back) = taken_with(fetches_max);
         assert!(asked == 100 && given_back > 0, "with {fetches_max}: {asked} pieces asked for, {given_back} given back");
     }
+}
+
+fn outputs(swarm: &mut Swarm) -> Vec<Output> {
+    std::iter::from_fn(|| swarm.poll()).collect()
+}
+
+/// Members that the peer is told of.
+fn told_to(outputs: &[Output], to: PeerId) -> Vec<PeerId> {
+    let records = outputs.iter().filter_map(|output| match output {
+        Output::Send { peer, message: Message::Members(records) } if *peer == to => Some(records),
+        _ => None,
+    });
+    records.flatten().map(MemberRecord::peer_id).collect()
+}
+
+#[test]
+fn who_cannot_be_reached_hears_of_others_all_the_same() {
+    let mut swarm = machine(200, 32, Role::Peer);
+    joins(1, true, vec![], 1).into_iter().for_each(|input| swarm.handle(Time::ZERO, input));
+    outputs(&mut swarm);
+    let listens = hello(false);
+    let up = |n: u8| Input::LinkUp { peer: peer(n), addr: addr(n), dialed: false, round_trip: None, hello: listens.clone() };
+    swarm.handle(Time::ZERO, up(2));
+    let first = outputs(&mut swarm);
+    assert_eq!(told_to(&first, peer(2)), [peer(1)]);
+    let probe = |output: &Output| matches!(output, Output::Probe { addr: at, .. } if at.ip() == addr(2).ip());
+    assert_eq!(told_to(&first, peer(1)), [], "nobody hears of it before it was reached");
+    let Some(Output::Probe { addr: at, .. }) = first.iter().find(|output| probe(output)) else { panic!("{first:?}") };
+    swarm.handle(Time::ZERO, Input::ProbeFailed { addr: *at });
+    assert!(!outputs(&mut swarm).iter().any(probe));
+    let later = Time::ZERO + Span::s(2);
+    swarm.handle(later, Input::Timeout);
+    assert!(outputs(&mut swarm).iter().any(probe), "it is looked for again");
+    swarm.handle(later, Input::Probed { addr: *at, peer: peer(2) });
+    assert_eq!(told_to(&outputs(&mut swarm), peer(1)), [peer(2)]);
+}
+
+/// When (tenths of a second) somebody is dialled who died and came back with another key at the same address.
+fn dialled_after_a_death(me: u8, stranger: bool) -> u64 {
+    let mut swarm = machine(me, 32, Role::Peer);
+    for n in [1, 9] {
+        joins(n, true, vec![], 1).into_iter().for_each(|input| swarm.handle(Time::ZERO, input));
+    }
+    swarm.handle(Time::ZERO, Input::LinkDown { peer: peer(1) });
+    let (epoch, age_s, held_permille, region) = Default::default();
+    let back = MemberRecord { peer: peer(2).0, addr: addr(1), epoch, age_s, ttl_s: TTL_S, held_permille, region };
+    swarm.handle(Time::ZERO, Input::Message { peer: peer(9), message: Message::Members(vec![back]) });
+    for tenth in 0..3000 {
+        let now = Time::ZERO + Span::ms(100 * tenth);
+        swarm.handle(now, Input::Timeout);
+        for output in outputs(&mut swarm) {
+            match output {
+                Output::Dial { peer: Some(expected), .. } if expected == peer(2) => return tenth,
+                Output::Dial { .. } => swarm.handle(now, Input::DialFailed { addr: addr(1), stranger }),
+                _ => {}
+            }
+        }
+    }
+    panic!("never dialled")
+}
+
+#[test]
+fn who_comes_back_with_another_key_is_dialled_soon() {
+    let latest = |stranger| (200..230).map(|me| dialled_after_a_death(me, stranger)).max().unwrap();
+    assert!(latest(true) <= 22);
+    assert!(latest(false) > 60, "control: where nobody answers it is as if the address were dead");
 }
