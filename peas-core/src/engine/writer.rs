@@ -226,10 +226,14 @@ impl Writer {
                 }
             }
             if let Some(now) = &mut sending {
-                let bytes = self.frame_bytes(now);
+                let tight = self.works.turns.are_tight();
+                let bytes = self.frame_bytes(now, tight);
+                // Only where frames wait for each other does it matter whose goes first.
+                let round_trip = if tight && self.turn.is_none() { link.round_trip() } else { None };
+                let queue = round_trip.map_or(Span::ZERO, |round_trip| round_trip.queue().into());
                 tokio::select! { biased;
                     message = self.control.recv() => said.extend(message),
-                    () = Self::may_send(&self.works, &mut self.places, &mut self.turn, bytes as u32) => {
+                    () = Self::may_send(&self.works, &mut self.places, &mut self.turn, bytes as u32, queue) => {
                         if self.frame(&mut link, now, bytes).await? {
                             sending = None;
                         }
@@ -264,18 +268,18 @@ impl Writer {
     }
 
     /// Waits until the rates that are set, and then the system's queue, have room for so much. Safe to drop half-way.
-    async fn may_send(works: &Works, places: &mut [Place; 2], turn: &mut Turn, bytes: u32) {
+    async fn may_send(works: &Works, places: &mut [Place; 2], turn: &mut Turn, bytes: u32, queue: Span) {
         if turn.is_none() {
             Works::reach(&works.upload, places, bytes).await;
         }
-        works.turns.reach(turn, bytes).await;
+        works.turns.reach(turn, bytes, queue).await;
     }
 
     /// Payload of the next frame.
-    fn frame_bytes(&self, sending: &Sending) -> usize {
+    fn frame_bytes(&self, sending: &Sending, tight: bool) -> usize {
         let ReadEnd::Bytes { range, .. } = &sending.end else { return 0 };
         let limited = self.works.upload.iter().any(|throttle| (1..FAST_BYTES_PER_S as u64).contains(&throttle.get()));
-        let in_turn = limited || self.works.turns.are_tight();
+        let in_turn = limited || tight;
         let most = if in_turn {
             FRAME_BYTES_IN_TURN
         } else if self.pace.is_fast {
@@ -321,7 +325,7 @@ impl Writer {
             return;
         }
         self.measured_at = now;
-        if let Some(took) = link.round_trip().map(Span::from).filter(|&took| took < self.round_trip) {
+        if let Some(took) = link.round_trip().map(|round_trip| Span::from(round_trip.least)).filter(|&took| took < self.round_trip) {
             self.round_trip = took;
             self.serves.nearer_us.store(took.0, Ordering::Relaxed);
         }

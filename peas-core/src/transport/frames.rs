@@ -4,7 +4,7 @@
 //! memory; payload goes from the stream right into the caller's slice; a frame that has begun to come or to go ends within
 //! [`FRAME_MAX`] and a little more for its length, or the link does. What must not come in: what a message means.
 
-use super::{Incoming, LinkError, LinkReader, LinkWriter};
+use super::{Incoming, LinkError, LinkReader, LinkWriter, RoundTrip};
 use crate::hash::Cv;
 use crate::unit::RequestId;
 use crate::wire::frame::{self, FrameHead, FrameKind, HEAD_BYTES, REQ_BYTES, Stage};
@@ -208,7 +208,7 @@ pub trait Backlog {
     /// At most about this many bytes are to wait there, unsent. Best effort.
     fn limit_backlog(&self, bytes: u32);
     /// See [`LinkWriter::round_trip`].
-    fn round_trip(&self) -> Option<Duration>;
+    fn round_trip(&self) -> Option<RoundTrip>;
 }
 
 impl<W: AsyncWrite + Backlog + Unpin + Send + 'static> LinkWriter for FrameWriter<W> {
@@ -233,7 +233,7 @@ impl<W: AsyncWrite + Backlog + Unpin + Send + 'static> LinkWriter for FrameWrite
         self.below.limit_backlog(bytes);
     }
 
-    fn round_trip(&self) -> Option<Duration> {
+    fn round_trip(&self) -> Option<RoundTrip> {
         self.below.round_trip()
     }
 

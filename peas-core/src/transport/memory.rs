@@ -5,7 +5,7 @@
 //! and losses, which are the simulator's.
 
 use super::frames::{FrameReader, FrameWriter};
-use super::{HANDSHAKE_MAX, Identity, Link, LinkError, LinkOf, Transport, Unproven};
+use super::{HANDSHAKE_MAX, Identity, Link, LinkError, LinkOf, RoundTrip, Transport, Unproven};
 use crate::unit::PeerId;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -125,7 +125,7 @@ impl super::frames::Backlog for WriteHalf<DuplexStream> {
     /// The pipe has its own bound.
     fn limit_backlog(&self, _bytes: u32) {}
 
-    fn round_trip(&self) -> Option<Duration> {
+    fn round_trip(&self) -> Option<RoundTrip> {
         None
     }
 }

@@ -119,10 +119,26 @@ pub trait LinkWriter: Send + 'static {
     fn flush(&mut self) -> impl Future<Output = Result<(), LinkError>> + Send;
     /// At most about this many bytes are to wait in the system's own buffers: what a control message may have to wait behind.
     fn limit_backlog(&mut self, bytes: u32);
-    /// Least time, within some minutes, that the network took to the peer and back, if the system tells.
-    fn round_trip(&self) -> Option<Duration>;
+    /// What the network takes to the peer and back, if the system tells.
+    fn round_trip(&self) -> Option<RoundTrip>;
     /// Ends the sending side politely: the peer's reader says [`LinkError::Closed`].
     fn finish(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// What the network takes to a peer and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// The least within some minutes: the way.
+    pub least: Duration,
+    /// Lately, smoothed: the way, and the queues on it.
+    pub lately: Duration,
+}
+
+impl RoundTrip {
+    /// What stands in queues.
+    pub fn queue(&self) -> Duration {
+        self.lately.saturating_sub(self.least)
+    }
 }
 
 /// A link fresh from its handshake: the peer's key is proven.

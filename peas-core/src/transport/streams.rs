@@ -2,6 +2,7 @@
 //!
 //! What always holds: no write can raise SIGPIPE; nothing is copied on a clear link but heads and short messages.
 
+use super::RoundTrip;
 use super::frames::Backlog;
 use super::outlet::{Enrolled, Outlet};
 use super::record::{Opener, Sealer};
@@ -101,16 +102,18 @@ impl Backlog for TcpOutbound {
 
     /// As the systems at both ends saw it: a program that is slow to answer, as all are where many begin at once, makes nobody look far.
     #[cfg(target_os = "linux")]
-    fn round_trip(&self) -> Option<Duration> {
-        /// `tcpi_min_rtt` of `struct tcp_info` (linux/tcp.h, since Linux 4.6) in microseconds, by words.
+    fn round_trip(&self) -> Option<RoundTrip> {
+        /// `tcpi_rtt` and `tcpi_min_rtt` of `struct tcp_info` (linux/tcp.h, the second since Linux 4.6) in microseconds, by words.
+        const RTT: usize = 17;
         const MIN_RTT: usize = 37;
         let words: [u32; MIN_RTT + 1] = option_words(self.stream().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO)?;
+        let [lately, least] = [RTT, MIN_RTT].map(|at| Duration::from_micros(words[at].into()));
         let known = ![0, u32::MAX].contains(&words[MIN_RTT]);
-        known.then(|| Duration::from_micros(words[MIN_RTT].into()))
+        known.then_some(RoundTrip { least, lately })
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn round_trip(&self) -> Option<Duration> {
+    fn round_trip(&self) -> Option<RoundTrip> {
         None
     }
 }

@@ -96,7 +96,7 @@ impl TcpTransport {
             }
         };
         let (reader, writer) = (FrameReader::new(TcpInbound(inbound)), FrameWriter::new(TcpOutbound(outbound)));
-        let round_trip = Some(writer.round_trip().unwrap_or(answered_in));
+        let round_trip = Some(writer.round_trip().map_or(answered_in, |round_trip| round_trip.least));
         Link { peer: proven.peer, binding: proven.binding, addr, round_trip, reader, writer }
     }
 }
@@ -352,6 +352,24 @@ mod tests {
         let (dialled, _) = tokio::join!(guest.dial(addr, None, LONG), slow_host);
         let dialled = dialled.unwrap().round_trip.unwrap();
         assert!(accepted < SLOW / 2 && dialled < SLOW / 2, "{accepted:?} and {dialled:?}");
+    }
+
+    /// A peer's machine may put off an answer by 40 ms; anything far off that is another number of the system's.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_the_network_takes_lately_is_known() {
+        let (near, far) = proven(false).await;
+        let transport = TcpTransport::new(&Identity::generate(), &TcpOptions::default()).unwrap();
+        let (mut near, mut far) = (transport.link(near, HERE, Duration::ZERO), transport.link(far, HERE, Duration::ZERO));
+        near.writer.message(&hello()).await.unwrap();
+        far.reader.next().await.unwrap();
+        for req in 0..20 {
+            near.writer.message(&Message::Cancel { req }).await.unwrap();
+            far.reader.next().await.unwrap();
+        }
+        let took = near.writer.round_trip().unwrap();
+        assert!(took.least > Duration::ZERO && took.lately >= took.least && took.lately < Duration::from_millis(500), "{took:?}");
+        assert_eq!(took.queue() + took.least, took.lately);
     }
 
     fn hello() -> Message {

@@ -252,7 +252,7 @@ impl<M: Machine> World<M> {
         if state.nic.wire_free > now {
             return Uplinks { busy: one, ..Uplinks::default() };
         }
-        if !state.nic.ring.is_empty() {
+        if !state.nic.row.is_empty() {
             return Uplinks { pushed_back: one, ..Uplinks::default() };
         }
         if state.disk.journal.is_empty() {

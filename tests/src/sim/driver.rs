@@ -163,9 +163,8 @@ impl<M: Machine> World<M> {
         state.serves += 1;
         let serves = state.serves;
         self.serves_max = self.serves_max.max(serves);
-        if !self.links[half].in_ring {
-            self.links[half].in_ring = true;
-            self.node_mut(node).nic.ring.push_back(half);
+        if !std::mem::replace(&mut self.links[half].in_row, true) {
+            self.node_mut(node).nic.row.push(half);
         }
         self.pump(node);
     }
@@ -205,7 +204,7 @@ impl<M: Machine> World<M> {
         state.links[peer as usize] = NONE;
         state.ends.retain(|&end| end != half);
         state.serves -= serves;
-        state.nic.ring.retain(|&other| other != half);
+        state.nic.row.retain(|&other| other != half);
         self.links.close(half);
     }
 

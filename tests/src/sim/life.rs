@@ -66,7 +66,7 @@ impl<M: Machine> World<M> {
             self.queue.push(now + latency, Event::Closed { at: there });
         }
         let state = self.node_mut(node);
-        state.nic.ring.clear();
+        state.nic.row.clear();
         state.nic.pump_at = 0;
         state.disk.crash();
     }

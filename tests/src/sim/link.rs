@@ -68,8 +68,14 @@ pub(super) struct Half {
     pub peer: u32,
     /// What the owner sends, in order.
     pub serves: VecDeque<Serve>,
-    /// Whether the half waits in its owner's round robin.
-    pub in_ring: bool,
+    /// Whether the half is in its owner's row.
+    pub in_row: bool,
+    /// When its next quantum is due; `None` while the way to the peer takes none.
+    pub due: Option<Ns>,
+    /// Quanta on their way to the peer: when that they came is known here, and how long they stood in queues.
+    pub unacknowledged: VecDeque<(Ns, Ns)>,
+    /// How long they stand there lately, smoothed as TCP does it.
+    queued: Ns,
     /// What the owner waits for.
     pub fetches: Vec<Fetch>,
     /// Arrival of the last control message from the owner at the peer: TCP keeps their order.
@@ -98,7 +104,10 @@ impl Half {
             owner,
             peer,
             serves: VecDeque::new(),
-            in_ring: false,
+            in_row: false,
+            due: None,
+            unacknowledged: VecDeque::new(),
+            queued: 0,
             fetches: Vec::new(),
             control_until: 0,
             stalled_until: 0,
@@ -109,6 +118,17 @@ impl Half {
             hung_up: false,
             declined_at: None,
         }
+    }
+}
+
+impl Half {
+    /// How long what the owner sends stands in queues, as far as it knows by `now`.
+    pub fn queued(&mut self, now: Ns) -> Ns {
+        // A quantum is acknowledged by some six packets, each with an eighth of the weight: half together.
+        while let Some((_, queued)) = self.unacknowledged.pop_front_if(|&mut (known_at, _)| known_at <= now) {
+            self.queued = (self.queued + queued) / 2;
+        }
+        self.queued
     }
 }
 

@@ -4,7 +4,6 @@ use super::disk::Disk;
 use super::event::{Ns, SECOND};
 use super::workload::Conduct;
 use peas_core::unit::PeerId;
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// Where every node listens.
@@ -23,8 +22,8 @@ pub(super) struct Nic {
     pub down_free: Ns,
     /// How far ahead of the wire payload is handed over: what a kernel keeps unsent.
     pub backlog: Ns,
-    /// Halves with something to send, in turn.
-    pub ring: VecDeque<u32>,
+    /// Halves with something to send, as they came.
+    pub row: Vec<u32>,
     /// Time of the one valid `Pump` event; 0 for none.
     pub pump_at: Ns,
     /// Share of this node in the one-way latency.
@@ -51,7 +50,7 @@ impl Nic {
             wire_free: 0,
             down_free: 0,
             backlog: backlog as Ns,
-            ring: VecDeque::new(),
+            row: Vec::new(),
             pump_at: 0,
             latency,
             extra_latency: 0,

@@ -1,12 +1,15 @@
-//! How bytes travel: uplinks shared in turn by the links that have something to send, downlinks that push back when they are full,
+//! How bytes travel: uplinks on which links take turns as in `engine/turns.rs`, downlinks that push back when they are full,
 //! a thin link between regions, and control messages that overtake payload.
 
 use super::Machine;
-use super::event::{Event, MS, Ns, ns};
+use super::event::{Event, MS, Ns, SECOND, ns};
 use super::link::message_bytes;
 use super::workload::OVERHEAD;
 use super::world::World;
 use peas_core::wire::Message;
+
+/// Links of a faster uplink than this go as they come: there the engine does not ask what is on the way.
+const FAST_BYTES_PER_S: f64 = 16e6;
 
 /// A downlink or thin link takes no more payload while this much is queued: what TCP's windows settle at.
 const QUEUE_MAX: Ns = 100 * MS;
@@ -45,8 +48,8 @@ impl<M: Machine> World<M> {
     pub(super) fn pump(&mut self, node: u32) {
         let now = self.queue.now();
         loop {
-            let nic = &mut self.nodes[node as usize].nic;
-            if nic.ring.is_empty() {
+            let nic = &self.nodes[node as usize].nic;
+            if nic.row.is_empty() {
                 return;
             }
             if nic.wire_free > now + nic.backlog {
@@ -54,24 +57,38 @@ impl<M: Machine> World<M> {
                 return self.pump_at(node, at);
             }
             let leaves_at = nic.wire_free.max(now);
-            let mut wake_at = Ns::MAX;
-            let mut chosen = None;
-            for _ in 0..nic.ring.len() {
-                let ring = &mut self.nodes[node as usize].nic.ring;
-                let half = ring.pop_front().expect("the loop is as long as the ring");
-                let at = self.room_at(half);
-                if at <= leaves_at {
-                    chosen = Some(half);
-                    break;
-                }
-                wake_at = wake_at.min(at);
-                self.nodes[node as usize].nic.ring.push_back(half);
-            }
-            match chosen {
-                Some(half) => self.send_quantum(node, half, leaves_at),
-                None => return self.pump_at(node, wake_at),
+            match self.next_to_leave(node, leaves_at) {
+                Ok(half) => self.send_quantum(node, half, leaves_at),
+                Err(room_at) => return self.pump_at(node, room_at),
             }
         }
+    }
+
+    /// Takes who goes next out of the row: of those whose way takes a quantum the one whose is due first. Or when there is room for one.
+    fn next_to_leave(&mut self, node: u32, leaves_at: Ns) -> Result<u32, Ns> {
+        let now = self.queue.now();
+        let is_fast = self.node(node).nic.up(FAST_BYTES_PER_S) < SECOND;
+        let mut room_at = Ns::MAX;
+        let mut first: Option<(Ns, usize)> = None;
+        for place in 0..self.node(node).nic.row.len() {
+            let half = self.node(node).nic.row[place];
+            let at = self.room_at(half);
+            let end = &mut self.links[half];
+            if at > leaves_at {
+                end.due = None;
+                room_at = room_at.min(at);
+                continue;
+            }
+            let ahead = if is_fast { 0 } else { end.queued(now) / 2 };
+            let due = *end.due.get_or_insert(now + ahead);
+            if first.is_none_or(|(earliest, _)| due < earliest) {
+                first = Some((due, place));
+            }
+        }
+        let (_, place) = first.ok_or(room_at)?;
+        let half = self.node_mut(node).nic.row.remove(place);
+        (self.links[half].in_row, self.links[half].due) = (false, None);
+        Ok(half)
     }
 
     fn pump_at(&mut self, node: u32, at: Ns) {
@@ -87,13 +104,9 @@ impl<M: Machine> World<M> {
         let latency = self.latency(half);
         let quantum = self.plan.quantum_bytes;
         let here = self.links.name(half);
-        let Some(serve) = self.links[half].serves.front_mut() else {
-            self.links[half].in_ring = false;
-            return;
-        };
+        let Some(serve) = self.links[half].serves.front_mut() else { return };
         if serve.stuck && serve.sent * 2 >= serve.bytes {
             // A staller: the rest never comes, nor anything behind it.
-            self.links[half].in_ring = false;
             return;
         }
         let bytes = quantum.min(serve.bytes - serve.sent);
@@ -117,6 +130,8 @@ impl<M: Machine> World<M> {
         let receiver = self.links[half].peer;
         let arrived_at = self.nodes[receiver as usize].nic.pass_down(first, last, wire);
 
+        let queued = arrived_at.saturating_sub(start + takes + latency);
+        self.links[half].unacknowledged.push_back((arrived_at + latency, queued));
         let report_every = ns(self.plan.report_every_s);
         let there = self.links.name(half ^ 1);
         if self.links[half ^ 1].up {
@@ -139,10 +154,9 @@ impl<M: Machine> World<M> {
             self.node_mut(node).serves -= 1;
             self.queue.push(now, Event::ServeEnded { at: here, req, sent_bytes: sent, damaged: None });
         }
-        if self.links[half].serves.is_empty() {
-            self.links[half].in_ring = false;
-        } else {
-            self.node_mut(node).nic.ring.push_back(half);
+        if !self.links[half].serves.is_empty() {
+            self.links[half].in_row = true;
+            self.node_mut(node).nic.row.push(half);
         }
         if node == 0 {
             self.origin_sent();
