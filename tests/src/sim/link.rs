@@ -119,9 +119,7 @@ impl Half {
             declined_at: None,
         }
     }
-}
 
-impl Half {
     /// How long what the owner sends stands in queues, as far as it knows by `now`.
     pub fn queued(&mut self, now: Ns) -> Ns {
         // A quantum is acknowledged by some six packets, each with an eighth of the weight: half together.

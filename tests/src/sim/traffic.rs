@@ -79,8 +79,8 @@ impl<M: Machine> World<M> {
                 room_at = room_at.min(at);
                 continue;
             }
-            let ahead = if is_fast { 0 } else { end.queued(now) / 2 };
-            let due = *end.due.get_or_insert(now + ahead);
+            let queued = end.queued(now);
+            let due = *end.due.get_or_insert(if is_fast { now } else { now + queued / 2 });
             if first.is_none_or(|(earliest, _)| due < earliest) {
                 first = Some((due, place));
             }
