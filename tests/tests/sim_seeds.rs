@@ -186,14 +186,21 @@ fn a_thin_link_between_regions_carries_each_piece_about_once() {
 }
 
 /// Each piece has one in the region who brings it in, linked to the others or not; what comes slowly because the link is full is not asked
-/// for by all. Before, this link carried 3.3 copies, and the last was whole after 1.74 times the bound.
+/// for by all. Before, this link carried 3.3 copies, and the last was whole after 1.74 times the bound. Copies are judged by their mean: of forty
+/// seeds they are 1.25 to 2.07, 1.60 on average.
 #[test]
 fn a_region_of_many_does_not_fill_a_thin_link_with_what_comes_twice() {
-    let plan = Plan::flash_crowd(48, 96, 1).two_regions(Trunk { bytes_per_s: mbit(25.0), one_way_s: 0.040 });
-    let outcome = run::<Swarm>(plan);
-    assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{:?}", outcome.violations);
-    assert!(outcome.trunk_copies < 2.0, "{} copies over the link", outcome.trunk_copies);
-    assert!(outcome.ratio() < 1.6, "{} times the bound", outcome.ratio());
+    let seeds = 1..=4;
+    let copies: Vec<f64> = seeds
+        .map(|seed| {
+            let plan = Plan::flash_crowd(48, 96, seed).two_regions(Trunk { bytes_per_s: mbit(25.0), one_way_s: 0.040 });
+            let outcome = run::<Swarm>(plan);
+            assert_eq!((outcome.short, outcome.violations.len()), (0, 0), "{:?}", outcome.violations);
+            assert!(outcome.ratio() < 1.6, "{} times the bound", outcome.ratio());
+            outcome.trunk_copies
+        })
+        .collect();
+    assert!(copies.iter().sum::<f64>() / (copies.len() as f64) < 1.9, "{copies:?} over the link");
 }
 
 /// Where those near have little to give and the link is wide, what they hold comes from afar as well. Brought in once only, it would be 1.00

@@ -233,23 +233,31 @@ impl Swarm {
     }
 
     /// Who is granted next, and whether it was the only one that could be. `permits_max`: grants outstanding to one peer.
+    ///
+    /// Where all are near, who has least under way from us is first, and among those who needs most: then all have work, and none waits
+    /// for us alone. Who is far has little under way because its answers take long; it would be first again and again, and a thin link
+    /// carries a piece 1.74 times instead of 1.61 (`peas-sim run --clients 48 --pieces 96 --trunk-mbit 25`, means of seeds 1 to 16). So where some
+    /// are, who has got least is first.
     fn pick_receiver(&mut self, permits_max: usize) -> Option<(PeerId, bool)> {
-        let mut best: Option<((bool, bool, i64), PeerId)> = None;
+        let mut best: Option<((bool, bool, (i64, i64)), PeerId)> = None;
         let mut tried = 0;
         let try_one = self.neighbors.may_try_one(self.now, self.trial());
         let crowded = self.is_crowded();
+        let some_are_far = self.neighbors.iter().any(|neighbor| neighbor.is_far);
         for slot in self.rng.walk(self.neighbors.len()) {
             let neighbor = self.neighbors.at(slot);
             if !neighbor.may_be_granted(self.now, permits_max) || !(neighbor.answers || try_one) || self.newcomers.doubt(neighbor) {
                 continue;
             }
+            let behind = crowded && !neighbor.takes;
             // A region that has got all that we hold is granted only when nobody else can use it.
             let last = neighbor.is_far && !self.near.has_news_for_afar;
-            let score = i64::from(neighbor.held.len()) - i64::from(neighbor.need.min(self.geometry.piece_count()))
-                + 2 * (neighbor.permits.len() + neighbor.serving.len()) as i64;
-            let behind = crowded && !neighbor.takes;
-            if best.is_none_or(|(least, _)| (behind, last, score) < least) {
-                best = Some(((behind, last, score), neighbor.peer));
+            let under_way = (neighbor.permits.len() + neighbor.serving.len()) as i64;
+            let need = i64::from(neighbor.need.min(self.geometry.piece_count()));
+            let rank = if some_are_far { (i64::from(neighbor.held.len()) - need + 2 * under_way, 0) } else { (under_way, -need) };
+            let order = (behind, last, rank);
+            if best.is_none_or(|(first, _)| order < first) {
+                best = Some((order, neighbor.peer));
             }
             tried += usize::from(!last && !behind);
             if tried == TRIED {
@@ -503,6 +511,35 @@ mod tests {
         let (swarm, grants) = generous();
         assert_eq!(grants, PERMITS_PER_PEER_MAX);
         assert!(swarm.queue_target() > 8_000_000, "the control: much more would be granted");
+    }
+
+    /// Whom a machine that holds everything grants, in order: 1 has nothing, 2 has half of it.
+    fn first_grants(other_is_far: bool) -> Vec<PeerId> {
+        let mut swarm = machine(200, 4000, Role::Peer);
+        let pieces: Vec<PieceIdx> = swarm.geometry.pieces().collect();
+        for (n, held) in [(1, vec![]), (2, vec![(0, 100)])] {
+            joins(n, true, held, 4000).into_iter().for_each(|input| swarm.handle(Time::ZERO, input));
+            let neighbor = swarm.neighbors.get_mut(peer(n)).unwrap();
+            (neighbor.answers, neighbor.takes, neighbor.need) = (true, true, if n == 1 { 200 } else { 100 });
+            neighbor.is_far = other_is_far && n == 2;
+        }
+        swarm.near.has_news_for_afar = true;
+        for piece in pieces {
+            swarm.on_committed(crate::swarm::Committed::witnessed(piece));
+        }
+        swarm.handle(Time::ZERO, Input::Timeout);
+        let granted = |output| match output {
+            Output::Send { peer, message: Message::Grant { .. } } => Some(peer),
+            _ => None,
+        };
+        std::iter::from_fn(|| swarm.poll()).filter_map(granted).collect()
+    }
+
+    /// Sixteen clients at 12.5 Mbit/s gave many grants to who had least, who declined most of them.
+    #[test]
+    fn near_peers_are_granted_in_turn_and_where_some_are_far_who_has_least_is_first() {
+        assert_eq!(first_grants(false), [1, 2, 1].map(peer));
+        assert_eq!(first_grants(true), [1, 1, 2].map(peer), "the control");
     }
 
     /// Three clients far from each other that had no room for a moment left each other alone for five seconds, again and again.
